@@ -1,0 +1,238 @@
+"""From the files under `params/` to the settings of one run."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ntkcl.errors import UserError, nearest
+from ntkcl.settings import Backbone, Dataset, Method, Model, Study, Task, Training, tasks_of
+
+ModelType = TypeVar("ModelType", bound=BaseModel)
+
+PARAMS = Path("params")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: (dataset, backbone, variant, seed), and the settings that follow from those four alone.
+
+    Its files lie in `folder`; `digest` names its settings and stands in every state that it makes.
+    """
+
+    dataset_name: str
+    backbone_name: str
+    variant: str
+    seed: int
+    dataset: Dataset
+    backbone: Backbone
+    method: Method
+    settings: Model
+    training: Training
+    digest: str
+
+    @property
+    def name(self) -> str:
+        """The run in one word, as in paths."""
+        return f"{self.dataset_name}/{self.backbone_name}/{self.variant}/seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's files lie."""
+        return Path("runs") / self.name
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The tasks that this run learns: the dataset's, or a single one with all classes."""
+        joint = self.method.protocol == "joint"
+        return tasks_of([self.dataset.classes] if joint else self.dataset.task_sizes)
+
+    @property
+    def class_order_seed(self) -> int:
+        """Seed of the class order: the run's own unless the dataset fixes one."""
+        fixed = self.dataset.class_order_seed
+        return self.seed if fixed is None else fixed
+
+    def state_path(self, task: int) -> Path:
+        """The state after task `task`."""
+        return self.folder / f"task{task}" / "state.safetensors"
+
+    @property
+    def label(self) -> str:
+        """Name in tables."""
+        _, _, variant = self.variant.partition("/")
+        return f"{self.method.label} ({variant.replace('_', ' ')})" if variant else self.method.label
+
+    def describe(self) -> dict[str, Any]:
+        """All settings in plain types, for logs and metrics."""
+        return {
+            "dataset": self.dataset_name,
+            "backbone": self.backbone_name,
+            "variant": self.variant,
+            "seed": self.seed,
+            "label": self.label,
+            "protocol": self.method.protocol,
+            "learner": self.method.learner,
+            "settings": self.settings.model_dump(mode="json"),
+            "training": self.training.model_dump(mode="json"),
+            "dataset_settings": self.dataset.model_dump(mode="json"),
+            "backbone_settings": self.backbone.model_dump(mode="json"),
+            "class_order_seed": self.class_order_seed,
+        }
+
+
+def digest_of(*parts: Any) -> str:
+    """Twelve hexadecimal digits that name these settings.
+
+    Values equal to their defaults are left out of models: a new setting whose default keeps the old behaviour
+    must not make weeks of finished runs look outdated.
+    """
+    plain = [p.model_dump(mode="json", exclude_defaults=True) if isinstance(p, BaseModel) else p for p in parts]
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def validated(model: type[ModelType], content: Any, where: str) -> ModelType:
+    """`content` as a `model`.
+
+    Raises:
+        UserError: the first thing that is wrong, with `where` it stands and the nearest valid name of an unknown key.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            hint = nearest(str(first["loc"][-1]), _fields_at(model, first["loc"][:-1]))
+            raise UserError(f"{where}: unknown key '{place}'; {hint}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{where}: {place + ': ' if place else ''}{message}") from error
+
+
+def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the model that lies at `place` inside `model`."""
+    for part in place:
+        field = model.model_fields.get(str(part))
+        candidates = [field.annotation] if field else []
+        if field is None:  # a key of a mapping such as `datasets`: the mapping's own model was found one step before
+            continue
+        for candidate in [*candidates, *getattr(field.annotation, "__args__", ())]:
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+    return list(model.model_fields)
+
+
+def _read_yaml(path: Path, kind: str) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        names = [file.stem for file in path.parent.glob("*.yaml")]
+        raise UserError(f"unknown {kind} '{path.stem}': no {path}; {nearest(path.stem, names)}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+@cache
+def load_study(name: str) -> Study:
+    """The study `name`."""
+    path = PARAMS / "studies" / f"{name}.yaml"
+    return validated(Study, _read_yaml(path, "study"), str(path))
+
+
+@cache
+def load_dataset(name: str) -> Dataset:
+    """The dataset `name`."""
+    path = PARAMS / "datasets" / f"{name}.yaml"
+    return validated(Dataset, _read_yaml(path, "dataset"), str(path))
+
+
+@cache
+def load_backbone(name: str) -> Backbone:
+    """The backbone `name`."""
+    path = PARAMS / "backbones.yaml"
+    backbones = _read_yaml(path, "file")
+    if name not in backbones:
+        raise UserError(f"unknown backbone '{name}' (not in {path}); {nearest(name, backbones)}")
+    return validated(Backbone, backbones[name], f"{path}, {name}")
+
+
+@cache
+def load_method(name: str) -> Method:
+    """The method `name`."""
+    path = PARAMS / "methods" / f"{name}.yaml"
+    return validated(Method, _read_yaml(path, "method"), str(path))
+
+
+@cache
+def _resolve_variant(dataset_name: str, variant: str) -> tuple[Method, Model, Training]:
+    """The method of a variant, with the learner's settings and the training for one dataset."""
+    from ntkcl.methods import learner_class  # needs torch; not all who read settings do
+
+    name, _, variant_name = variant.partition("/")
+    method = load_method(name)
+    where = f"{PARAMS}/methods/{name}.yaml"
+    layers = [method, method.datasets.get(dataset_name)]
+    if variant_name:
+        if variant_name not in method.variants:
+            hint = nearest(variant_name, method.variants)
+            raise UserError(f"unknown variant '{variant_name}' of {name} (not in {where}); {hint}")
+        layers.append(method.variants[variant_name])
+    settings: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    for layer in filter(None, layers):
+        settings |= layer.settings
+        training |= layer.training
+    where += f" for {variant} on {dataset_name}"
+    model = learner_class(method.learner).Settings
+    return method, validated(model, settings, f"{where}, settings"), validated(Training, training, f"{where}, training")
+
+
+def dataset_digest(name: str) -> str:
+    """Names the content of a dataset's files."""
+    dataset = load_dataset(name)
+    return digest_of(dataset.source, dataset.options, dataset.classes)
+
+
+def backbone_digest(name: str) -> str:
+    """Names the weights of a backbone."""
+    backbone = load_backbone(name)
+    return digest_of(backbone.architecture, backbone.pretraining, dataset_digest(backbone.pretraining.dataset))
+
+
+def resolve(dataset_name: str, backbone_name: str, variant: str, seed: int) -> Run:
+    """The run (dataset, backbone, variant, seed) with all its settings validated.
+
+    Raises:
+        UserError: a name is unknown or a setting is wrong.
+    """
+    dataset, backbone = load_dataset(dataset_name), load_backbone(backbone_name)
+    method, settings, training = _resolve_variant(dataset_name, variant)
+    class_order_seed = seed if dataset.class_order_seed is None else dataset.class_order_seed
+    digest = digest_of(
+        dataset_digest(dataset_name),
+        dataset.task_sizes,
+        class_order_seed,
+        backbone_digest(backbone_name),
+        method.learner,
+        method.protocol,
+        settings,
+        training,
+        seed,
+    )
+    return Run(dataset_name, backbone_name, variant, seed, dataset, backbone, method, settings, training, digest)
+
+
+def runs_of(study: Study) -> list[Run]:
+    """All runs of a study, in the order of its lists."""
+    return [
+        resolve(dataset, backbone, variant, seed)
+        for dataset in study.datasets
+        for backbone in study.backbones
+        for variant in study.variants
+        for seed in study.seeds
+    ]

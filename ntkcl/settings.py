@@ -1,0 +1,164 @@
+"""The models of everything a person can set: the one source of names, types and defaults.
+
+A file under `params/` is one of these models in YAML. A method's own settings are a model in the method's file.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+
+
+class Model(BaseModel):
+    """Base of all settings: an unknown key is an error, and nothing changes after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Training(Model):
+    """How the loop trains each task. The defaults are the published protocol for CIFAR-100."""
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: Positive = 0.025
+    first_lr: Positive | None = Field(None, description="learning rate of the first task; `lr` where not given")
+    epochs: Annotated[int, Field(ge=0)] = 20
+    first_epochs: Annotated[int, Field(ge=0)] | None = Field(None, description="epochs of the first task")
+    batch_size: Count = 16
+    momentum: Fraction = 0.9
+    weight_decay: NotNegative = 5e-4
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="stepped once an epoch")
+    min_lr: NotNegative = 0.0
+
+
+class Task(Model):
+    """One task of a stream: it brings `size` classes, labels `first_class .. first_class + size - 1`.
+
+    Labels are positions in the class order, so that the classes seen so far are always `0 .. classes_seen - 1`.
+    """
+
+    index: Annotated[int, Field(ge=0)]
+    count: Count
+    first_class: Annotated[int, Field(ge=0)]
+    size: Count
+
+    @property
+    def classes_seen(self) -> int:
+        """Number of classes seen when this task has been learned."""
+        return self.first_class + self.size
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no task follows."""
+        return self.index == self.count - 1
+
+
+def tasks_of(sizes: list[int]) -> list[Task]:
+    """The stream whose tasks bring `sizes` classes each."""
+    firsts = [sum(sizes[:index]) for index in range(len(sizes))]
+    return [
+        Task(index=index, count=len(sizes), first_class=first, size=size)
+        for index, (first, size) in enumerate(zip(firsts, sizes, strict=True))
+    ]
+
+
+class Dataset(Model):
+    """A dataset and how it is cut into tasks: `params/datasets/NAME.yaml`."""
+
+    label: str = Field(description="name in tables")
+    source: Name = Field(description="the module of `ntkcl.data` that makes it")
+    options: dict[str, Any] = Field({}, description="settings of that module, checked by it")
+    classes: Count
+    first_task: Count = Field(description="classes of the first task")
+    later_tasks: Count = Field(description="classes of each later task")
+    class_order_seed: int | None = Field(None, description="numpy seed of the class order; the run's seed if not given")
+    note: str = Field("", description="what a reader of the tables must know about it")
+
+    @model_validator(mode="after")
+    def _classes_fit_tasks(self) -> "Dataset":
+        rest = self.classes - self.first_task
+        if rest < 0 or rest % self.later_tasks:
+            raise ValueError(
+                f"{self.classes} classes do not fit a first task of {self.first_task} and later tasks of "
+                f"{self.later_tasks}; change first_task or later_tasks"
+            )
+        return self
+
+    @property
+    def task_sizes(self) -> list[int]:
+        """Classes of each task, in order."""
+        return [self.first_task] + [self.later_tasks] * ((self.classes - self.first_task) // self.later_tasks)
+
+
+class Architecture(Model):
+    """A timm `VisionTransformer`, by the names of its constructor."""
+
+    img_size: Count
+    patch_size: Count
+    in_chans: Count
+    embed_dim: Count
+    depth: Count
+    num_heads: Count
+    mlp_ratio: Positive
+
+
+class Pretraining(Model):
+    """How a backbone of our own is pre-trained, by classification of `dataset`."""
+
+    dataset: Name
+    seed: int = 0
+    steps: Count = 2000
+    batch_size: Count = 64
+    lr: Positive = 3e-3
+    weight_decay: NotNegative = 0.05
+    label_smoothing: Fraction = 0.1
+    rotation: NotNegative = Field(15.0, description="degrees, uniform in +-")
+    shear: NotNegative = 0.25
+    scale: tuple[Positive, Positive] = (0.75, 1.2)
+    shift: NotNegative = Field(0.12, description="fraction of the image side, uniform in +-")
+    elastic: NotNegative = Field(0.06, description="size of the smooth random displacement, in half image sides")
+    stroke: Fraction = Field(0.5, description="probability that strokes are thickened or thinned by a pixel")
+    noise: NotNegative = Field(0.15, description="largest standard deviation of the pixel noise")
+
+
+class Backbone(Model):
+    """A frozen feature extractor: an entry of `params/backbones.yaml`."""
+
+    label: str
+    architecture: Architecture
+    pretraining: Pretraining
+
+
+class Overrides(Model):
+    """Settings of a learner and of the training loop, each checked by the model it belongs to."""
+
+    settings: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+
+
+class Method(Overrides):
+    """A method as users name it: `params/methods/NAME.yaml`.
+
+    `settings` and `training` hold for every dataset, `datasets.NAME` lays over them for one dataset, and
+    `variants.NAME` lays over both.
+    """
+
+    label: str = Field(description="name in tables")
+    learner: Name = Field(description="the learner in `ntkcl.methods`")
+    protocol: Literal["incremental", "joint"] = Field("incremental", description="joint: all classes in one task")
+    datasets: dict[str, Overrides] = {}
+    variants: dict[str, Overrides] = {}
+
+
+class Study(Model):
+    """A list of runs and what is reported of them: `params/studies/NAME.yaml`. It changes no setting."""
+
+    title: str
+    datasets: Annotated[list[Name], Field(min_length=1)]
+    backbones: Annotated[list[Name], Field(min_length=1)]
+    variants: Annotated[list[str], Field(min_length=1)]
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
