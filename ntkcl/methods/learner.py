@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor, nn
 
-from ntkcl.settings import Model, Task
+from ntkcl.peft import vit
+from ntkcl.settings import Model, Task, Training
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -26,6 +27,7 @@ class Learner(nn.Module):
 
     def __init__(self, backbone: "VisionTransformer", settings: Model) -> None:
         super().__init__()
+        vit.check(backbone)
         self.backbone = backbone.requires_grad_(False).eval()
         self.settings = settings
 
@@ -39,7 +41,7 @@ class Learner(nn.Module):
         """Make room for the classes and modules of `task`. Loading a state calls it for every task learned."""
         raise NotImplementedError
 
-    def begin_task(self, task: Task, batches: Batches) -> None:
+    def begin_task(self, task: Task, batches: Batches, training: Training) -> None:
         """What happens before the first step of a task; `batches` are its training images as seen in testing."""
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,0 +1,53 @@
+"""Bottleneck adapters beside the MLP of every block (AdaptFormer's place; NTK-CL calls them its channel subnetwork)."""
+
+import math
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from ntkcl.peft.vit import attention_half, class_feature, mlp_branch
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+
+class Adapter(nn.Module):
+    """scale * Up(dropout(ReLU(Down h))), zero at the start.
+
+    Args:
+        dim: width d of the tokens.
+        width: width of the bottleneck.
+        scale: factor of the output.
+        dropout: probability of dropping a bottleneck unit in training.
+    """
+
+    def __init__(self, dim: int, width: int, scale: float, dropout: float) -> None:
+        super().__init__()
+        self.down = nn.Linear(dim, width)
+        self.up = nn.Linear(width, dim)
+        self.dropout = nn.Dropout(dropout)
+        self.scale = scale
+        nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+        for zero in (self.down.bias, self.up.weight, self.up.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """What is added to the block's output, (B, N, d)."""
+        return self.scale * self.up(self.dropout(self.down(tokens).relu()))
+
+
+class Adapters(nn.ModuleList):
+    """One adapter for every block of a ViT."""
+
+    def __init__(self, vit: "VisionTransformer", width: int, scale: float, dropout: float) -> None:
+        super().__init__(Adapter(vit.embed_dim, width, scale, dropout) for _ in vit.blocks)
+
+    def feature(self, vit: "VisionTransformer", tokens: Tensor) -> Tensor:
+        """The class feature (B, d) for embedded tokens (B, N, d).
+
+        With h the input of a block's second half, the block's output is h + MLP(LN2 h) + adapter(h).
+        """
+        for block, adapter in zip(vit.blocks, self, strict=True):
+            half = attention_half(block, tokens)
+            tokens = half + mlp_branch(block, half) + adapter(half)
+        return class_feature(vit, tokens)

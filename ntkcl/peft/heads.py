@@ -1,0 +1,55 @@
+"""Classifiers on features: cosine proxies, prototypes, and a linear head that grows."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class CosineClassifier(nn.Module):
+    """scale * cos(feature, weight of the class), with weights and the scale learned.
+
+    Args:
+        dim: width D of the features.
+        classes: number of classes.
+        scale: value that the learned scale starts at.
+    """
+
+    def __init__(self, dim: int, classes: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(classes, dim).uniform_(-(dim**-0.5), dim**-0.5))
+        self.scale = nn.Parameter(torch.tensor([float(scale)]))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, D) to logits (B, classes)."""
+        return self.scale * F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
+
+
+class GrowingLinear(nn.Module):
+    """A linear head with bias to which classes are added; the rows of earlier classes go on unchanged."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(0, dim))
+        self.bias = nn.Parameter(torch.empty(0))
+
+    def grow(self, classes: int) -> None:
+        """Add `classes` rows, started as torch starts a linear layer."""
+        new = nn.Linear(self.weight.shape[1], classes).to(self.weight)
+        self.weight = nn.Parameter(torch.cat((self.weight.data, new.weight.data)))
+        self.bias = nn.Parameter(torch.cat((self.bias.data, new.bias.data)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Features (B, D) to logits (B, classes)."""
+        return F.linear(features, self.weight, self.bias)
+
+
+def prototype_scores(features: Tensor, prototypes: Tensor, weights: tuple[float, ...] = (1.0,)) -> Tensor:
+    """Sum over sections of weight * cos(section of the feature, section of the prototype), (B, classes).
+
+    Args:
+        features: (B, D); D is the number of sections times the width of one.
+        prototypes: (classes, D).
+        weights: one weight for each section, in order.
+    """
+    parts = zip(weights, features.chunk(len(weights), 1), prototypes.chunk(len(weights), 1), strict=True)
+    return sum(w * F.normalize(f, dim=1) @ F.normalize(p, dim=1).T for w, f, p in parts)

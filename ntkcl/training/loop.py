@@ -1,0 +1,140 @@
+"""The training loop, one for all learners: optimizer, schedule, the log of the losses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, optim
+
+from ntkcl.errors import UserError
+from ntkcl.methods.learner import Batches, Learner
+from ntkcl.settings import Task, Training
+
+
+class TaskImages(Protocol):
+    """The training images of one task."""
+
+    def epoch(self, batch_size: int) -> Batches:
+        """One pass in random order, as seen in training."""
+
+    def in_order(self) -> Batches:
+        """One pass in order, as seen in testing."""
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images held in memory; batches come in [0, 1], on `device`.
+
+    Args:
+        images: (N, C, H, W), uint8, or floating point in [0, 1].
+        labels: (N,), positions in the class order.
+    """
+
+    images: Tensor
+    labels: Tensor
+    device: torch.device
+
+    def epoch(self, batch_size: int) -> Batches:
+        """One pass in an order drawn from torch's generator."""
+        return map(self._batch, torch.randperm(len(self.labels)).split(batch_size))
+
+    def in_order(self, batch_size: int = 256) -> Batches:
+        """One pass in order."""
+        return map(self._batch, torch.arange(len(self.labels)).split(batch_size))
+
+    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        images, labels = self.images[rows].to(self.device), self.labels[rows].to(self.device)
+        return images if images.is_floating_point() else images.float() / 255, labels
+
+
+@dataclass
+class LossLog:
+    """The losses of each step of one task: `step,epoch,lr,total` and the terms before their weights."""
+
+    columns: tuple[str, ...] = ("step", "epoch", "lr", "total")
+    rows: list[list[float]] = None
+
+    def __post_init__(self) -> None:
+        self.rows = []
+
+    def csv(self) -> str:
+        """As a table with a header; floats in their shortest exact form."""
+        lines = [",".join(self.columns)]
+        lines += [f"{row[0]:.0f},{row[1]:.0f}," + ",".join(repr(value) for value in row[2:]) for row in self.rows]
+        return "\n".join(lines) + "\n"
+
+    def undefined(self) -> dict[str, int]:
+        """How often a term was not defined and counted as 0."""
+        counts = {name: sum(row[index] != row[index] for row in self.rows) for index, name in enumerate(self.columns)}
+        return {name: count for name, count in counts.items() if count}
+
+
+def learn_task(
+    learner: Learner,
+    task: Task,
+    images: TaskImages,
+    training: Training,
+    on_epoch: Callable[[int, int, float], None] = lambda epoch, epochs, loss: None,
+) -> LossLog:
+    """Let `learner` learn `task`; draws come from torch's generators.
+
+    Args:
+        on_epoch: called after each epoch with its number, the number of epochs, and the mean loss.
+
+    Returns:
+        The losses of every step.
+
+    Raises:
+        UserError: a loss is not finite.
+    """
+    learner.grow(task)
+    learner.eval()
+    learner.begin_task(task, images.in_order(), training)
+    log, parameters = LossLog(), learner.trained_parameters()
+    lr, epochs = training.lr, training.epochs
+    if task.index == 0:
+        lr, epochs = training.first_lr or lr, epochs if training.first_epochs is None else training.first_epochs
+    if parameters and epochs:
+        optimizer = _optimizer(parameters, training, lr)
+        schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs, training.min_lr)
+        for epoch in range(epochs):
+            loss = _train_epoch(learner, images.epoch(training.batch_size), optimizer, epoch, log, task)
+            if training.schedule == "cosine":
+                schedule.step()
+            on_epoch(epoch + 1, epochs, loss)
+    learner.eval()
+    learner.end_task(task, images.in_order())
+    return log
+
+
+def _optimizer(parameters: list[Tensor], training: Training, lr: float) -> optim.Optimizer:
+    if training.optimizer == "adamw":
+        return optim.AdamW(parameters, lr, weight_decay=training.weight_decay)
+    return optim.SGD(parameters, lr, training.momentum, weight_decay=training.weight_decay)
+
+
+def _train_epoch(
+    learner: Learner, batches: Batches, optimizer: optim.Optimizer, epoch: int, log: LossLog, task: Task
+) -> float:
+    """One epoch; the losses come to the host once, at its end."""
+    learner.train()
+    lr, steps = optimizer.param_groups[0]["lr"], []
+    for images, labels in batches:
+        total, terms = learner.loss(images, labels)
+        optimizer.zero_grad()
+        total.backward()
+        optimizer.step()
+        steps.append(torch.stack([total.detach(), *(term.detach() for term in terms.values())]))
+    log.columns = (*LossLog.columns, *terms)
+    first = len(log.rows)
+    values = torch.stack(steps).tolist()
+    log.rows += [[first + index, epoch, lr, *row] for index, row in enumerate(values)]
+    for row in log.rows[first:]:
+        if not -torch.inf < row[3] < torch.inf:
+            losses = ", ".join(f"{name} {value:.4g}" for name, value in zip(log.columns[3:], row[3:], strict=True))
+            raise UserError(
+                f"the loss is not finite at task {task.index}, epoch {epoch}, step {row[0]} ({losses}); "
+                "lower lr, or the weight of the term that grew; earlier tasks are kept"
+            )
+    return sum(row[0] for row in values) / len(values)
