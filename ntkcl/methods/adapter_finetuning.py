@@ -1,4 +1,4 @@
-"""Fine-tuning one adapter and one linear head: task after task the lower bound, on all classes at once the upper one."""
+"""Fine-tuning an adapter and a linear head: task after task the lower bound, on all classes at once the upper one."""
 
 from typing import TYPE_CHECKING, Literal
 

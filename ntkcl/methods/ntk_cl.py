@@ -82,7 +82,9 @@ class Fusion(nn.Module):
     def __init__(self, dim: int, settings: NTKCLSettings) -> None:
         super().__init__()
         if dim % settings.fusion_heads:
-            raise UserError(f"fusion_heads = {settings.fusion_heads} does not divide the feature width {dim}; change it")
+            raise UserError(
+                f"fusion_heads = {settings.fusion_heads} does not divide the feature width {dim}; change it"
+            )
         self.query, self.key, self.value = (nn.Linear(dim, dim) for _ in range(3))
         self.dropout = nn.Dropout(settings.fusion_dropout)
         self.heads = settings.fusion_heads

@@ -45,7 +45,7 @@ def mlp_branch(block: "Block", tokens: Tensor) -> Tensor:
 
 
 def class_feature(vit: "VisionTransformer", tokens: Tensor) -> Tensor:
-    """The class token (B, d) after the final LayerNorm. (It acts on tokens one by one, so only that one is computed.)"""
+    """The class token (B, d) after the final LayerNorm, which acts on tokens one by one."""
     return vit.norm(tokens[:, 0])
 
 

@@ -1,0 +1,60 @@
+"""The frozen feature extractors: unmodified timm VisionTransformers and the files with their weights."""
+
+from pathlib import Path
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from ntkcl.config import backbone_digest, load_backbone
+from ntkcl.data.images import read_tensors
+from ntkcl.errors import UserError
+from ntkcl.settings import Architecture
+
+FORMAT = "ntkcl-backbone"
+VERSION = 1
+
+
+def weights_path(name: str) -> Path:
+    """The file with the weights of the backbone `name`."""
+    return Path("backbones") / f"{name}.safetensors"
+
+
+def build(architecture: Architecture) -> VisionTransformer:
+    """A VisionTransformer without a head: images (B, C, H, W) to the class token after the final norm (B, D)."""
+    return VisionTransformer(**architecture.model_dump(), num_classes=0, class_token=True, global_pool="token")
+
+
+def load(name: str) -> VisionTransformer:
+    """The backbone `name`, frozen and in evaluation mode, on the CPU.
+
+    Raises:
+        UserError: the backbone is unknown, or its file is missing, damaged, or was made with other settings.
+    """
+    architecture = load_backbone(name).architecture
+    path = weights_path(name)
+    remedy = f"run `ntkcl backbone {name}` (or `snakemake --cores all {path}`)"
+    tensors, _ = read_tensors(path, FORMAT, VERSION, backbone_digest(name), remedy)
+    with torch.device("meta"):  # no time for weights that are replaced, and no draw from the global generator
+        model = build(architecture)
+    problem = _difference(model.state_dict(), tensors)
+    if problem:
+        raise UserError(f"{path} does not fit the architecture of '{name}': {problem}; {remedy}")
+    model.load_state_dict(tensors, assign=True)
+    return model.requires_grad_(False).eval()
+
+
+def _difference(expected: dict[str, Tensor], found: dict[str, Tensor]) -> str:
+    """The first thing in which the tensors that were found differ from the expected ones, or nothing."""
+    for name in sorted(expected.keys() | found.keys()):
+        if name not in found or name not in expected:
+            return f"tensor '{name}' is {'missing' if name in expected else 'not part of it'}"
+        if (found[name].shape, found[name].dtype) != (expected[name].shape, expected[name].dtype):
+            return (
+                f"tensor '{name}' is {found[name].dtype} {tuple(found[name].shape)}, "
+                f"not {expected[name].dtype} {tuple(expected[name].shape)}"
+            )
+    return ""
+
+
+__all__ = ["FORMAT", "VERSION", "build", "load", "weights_path"]

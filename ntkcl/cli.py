@@ -1,0 +1,196 @@
+"""The command `ntkcl`: every step of the pipeline, as a person can type it."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from ntkcl import __version__
+from ntkcl.errors import UserError
+
+# torch, timm and matplotlib take seconds to import: each command imports what it needs itself
+
+
+class Commands(click.Group):
+    """A group whose commands end on a `UserError` with one line and exit code 1."""
+
+    def invoke(self, context: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+        except ModuleNotFoundError as error:
+            click.echo(f"error: the package {error.name} is missing; install it with `make install`", err=True)
+        sys.exit(1)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__)
+def main() -> None:
+    """NTK-CL and its rivals under one protocol. The commands work on the project folder that they are called in."""
+
+
+def run_arguments(command: Callable) -> Callable:
+    """The four names that make a run."""
+    for name, kind in (("seed", int), ("variant", str), ("backbone", str), ("dataset", str)):
+        command = click.argument(name, type=kind)(command)
+    return command
+
+
+def compute_options(command: Callable) -> Callable:
+    """Where and with how many threads to compute."""
+    device = click.Choice(["auto", "cpu", "cuda"])
+    command = click.option("--device", type=device, default="auto", show_default=True)(command)
+    return click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")(command)
+
+
+@main.command("data")
+@click.argument("name")
+def data_command(name: str) -> None:
+    """Make the files of dataset NAME: data/NAME/images.safetensors and manifest.csv."""
+    from ntkcl import data
+
+    data.prepare(name)
+    click.echo(f"data/{name} is ready")
+
+
+@main.command("backbone")
+@click.argument("name")
+@compute_options
+def backbone_command(name: str, device: str, threads: int) -> None:
+    """Make the frozen weights of backbone NAME: backbones/NAME.safetensors."""
+    import torch
+
+    from ntkcl.backbones.pretraining import pretrain
+    from ntkcl.training.jobs import choose_device
+
+    torch.set_num_threads(threads)
+    pretrain(name, choose_device(device))
+    click.echo(f"backbones/{name}.safetensors is ready")
+
+
+@main.command()
+@run_arguments
+@click.option("--task", type=click.IntRange(0), required=True, help="Index of the task, from 0.")
+@compute_options
+def train(dataset: str, backbone: str, variant: str, seed: int, task: int, device: str, threads: int) -> None:
+    """Train one task of the run DATASET BACKBONE VARIANT SEED, from the state of the task before."""
+    import torch
+
+    from ntkcl.config import resolve
+    from ntkcl.training.jobs import choose_device, train_task
+
+    torch.set_num_threads(threads)
+    run = resolve(dataset, backbone, variant, seed)
+
+    def on_epoch(epoch: int, epochs: int, loss: float) -> None:
+        click.echo(f"epoch {epoch} of {epochs}: loss {loss:.4f}")
+
+    log = train_task(run, task, choose_device(device), on_epoch)
+    for term, count in log.undefined().items():
+        click.echo(f"warning: {term} was undefined in {count} of {len(log.rows)} steps and counted as 0", err=True)
+    click.echo(f"{run.state_path(task)} is ready")
+
+
+@main.command()
+@run_arguments
+@compute_options
+def evaluate(dataset: str, backbone: str, variant: str, seed: int, device: str, threads: int) -> None:
+    """Predict all test images with every state of a run; write predictions.csv.gz and metrics.json."""
+    import torch
+
+    from ntkcl.config import resolve
+    from ntkcl.training import jobs
+
+    torch.set_num_threads(threads)
+    run = resolve(dataset, backbone, variant, seed)
+    metrics = jobs.evaluate(run, jobs.choose_device(device))["metrics"]
+    click.echo(f"average accuracy {metrics['average_accuracy']:.2f}, final {metrics['final_accuracy']:.2f}")
+
+
+@main.command("track")
+@run_arguments
+def track_command(dataset: str, backbone: str, variant: str, seed: int) -> None:
+    """Log a finished run to Weights & Biases: offline unless you are logged in (WANDB_MODE decides)."""
+    from ntkcl.reporting.collect import run_folder
+    from ntkcl.tracking import track
+
+    track(run_folder(dataset, backbone, variant, seed))
+
+
+@main.command()
+@click.argument("study")
+def aggregate(study: str) -> None:
+    """Collect the metrics of all runs of STUDY in reports/metrics.json."""
+    from ntkcl.reporting.collect import aggregate
+
+    aggregate(study)
+
+
+@main.command()
+def tables() -> None:
+    """Write reports/tables.tex and reports/tables.md from reports/metrics.json."""
+    from ntkcl.reporting.tables import write_tables
+
+    write_tables()
+
+
+@main.command()
+def figures() -> None:
+    """Draw reports/figures/ from reports/metrics.json."""
+    from ntkcl.reporting.figures import write_figures
+
+    write_figures()
+
+
+@main.command()
+def show() -> None:
+    """Print the table of the last study, and where everything is."""
+    from ntkcl.reporting.show import show
+
+    show()
+
+
+@main.command()
+@click.argument("study", default="quickstart")
+def check(study: str) -> None:
+    """Validate all settings of STUDY; nothing is run."""
+    from ntkcl.config import load_study, runs_of
+
+    runs = runs_of(load_study(study))
+    tasks = sum(len(run.tasks) for run in runs)
+    click.echo(f"study {study}: {len(runs)} runs, {tasks} training jobs, all settings valid")
+
+
+@main.command()
+@click.argument("study", default="quickstart")
+def adopt(study: str) -> None:
+    """Let Snakemake take up results that came from elsewhere (`dvc pull`); what has other settings will be rerun."""
+    from ntkcl.adoption import adopt
+
+    click.echo(adopt(study))
+
+
+@main.group(cls=Commands)
+def verify() -> None:
+    """Compare with numbers computed elsewhere."""
+
+
+@verify.command()
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--tolerance", default=1e-8, show_default=True, help="Largest relative error that passes.")
+def trajectory(file: Path, tolerance: float) -> None:
+    """Replay the NTK-CL trajectory in FILE in float64; print the largest relative error of each group."""
+    from ntkcl.verify import verify_trajectory
+
+    errors = verify_trajectory(file)
+    for group, error in errors.items():
+        click.echo(f"{group:22} {error:.1e}")
+    if bad := [group for group, error in errors.items() if not error <= tolerance]:
+        raise UserError(f"{file}: {', '.join(bad)} differ by more than {tolerance:g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""The Latin letters in many fonts, for pre-training: 52 classes, drawn filled, no digit and no other character."""
+
+import string
+import unicodedata
+
+import numpy as np
+import torch
+
+from ntkcl.data.images import ImageSet
+from ntkcl.data.rendering import covered, render
+from ntkcl.settings import Count, Fraction, Model
+
+STIX = ["STIXGeneral", "STIXGeneralItalic", "STIXGeneralBol", "STIXGeneralBolIta"]
+FONTS = [
+    *(f"DejaVuSans{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
+    *(f"DejaVuSansMono{style}" for style in ("", "-Bold", "-Oblique", "-BoldOblique")),
+    *(f"DejaVuSerif{style}" for style in ("", "-Bold", "-Italic", "-BoldItalic")),
+    *STIX,
+    *("cmr10", "cmb10", "cmss10", "cmti10", "cmtt10", "cmmi10"),
+]
+ALPHABETS = range(0x1D400, 0x1D6A4)  # the Latin part of Unicode's mathematical alphanumeric symbols
+
+
+class Options(Model):
+    """Settings of the letters."""
+
+    size: Count = 32
+    held_out: Fraction = 0.1
+    seed: int = 0
+
+
+def make(options: Options) -> ImageSet:
+    """Every letter in every font, and the mathematical alphabets of STIX; a part of each class has the split "test".
+
+    Raises:
+        UserError: matplotlib or one of its fonts is missing.
+    """
+    drawn = [(letter, letter, font) for font in FONTS for letter in string.ascii_letters]
+    drawn += [(letter, character, font) for font in STIX for letter, character in _alphabets(font)]
+    images = np.stack([render(character, font, options.size) for _, character, font in drawn])
+    classes = [letter for letter, _, _ in drawn]
+    return ImageSet(
+        torch.from_numpy(images)[:, None],
+        classes,
+        _splits(classes, options),
+        [f"U+{ord(character):04X}/{font}" for _, character, font in drawn],
+    )
+
+
+def _alphabets(font: str) -> list[tuple[str, str]]:
+    """Pairs of a letter and one of its mathematical variants in `font`."""
+    present = [chr(point) for point in ALPHABETS if point in covered(font)]
+    pairs = [(unicodedata.normalize("NFKC", character), character) for character in present]
+    return [pair for pair in pairs if pair[0] in string.ascii_letters]  # the block has a dotless i and j as well
+
+
+def _splits(classes: list[str], options: Options) -> list[str]:
+    generator = np.random.default_rng(options.seed)
+    splits = np.full(len(classes), "train", dtype=object)
+    for letter in sorted(set(classes)):
+        members = np.flatnonzero(np.array(classes) == letter)
+        splits[generator.permutation(members)[: round(options.held_out * len(members))]] = "test"
+    return splits.tolist()

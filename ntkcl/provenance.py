@@ -1,0 +1,45 @@
+"""Where a number came from: device, versions, commit."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+PACKAGES = ("ntkcl", "torch", "timm", "numpy")
+
+
+def provenance(device: str) -> dict:
+    """What is recorded with each state: device name, Python and package versions, commit of the code.
+
+    Args:
+        device: a torch device type, "cpu" or "cuda".
+    """
+    versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
+    return {"device": device_name(device), "versions": versions, "commit": commit()}
+
+
+def device_name(device: str) -> str:
+    """The processor's or the GPU's own name."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else ():
+        if line.startswith("model name"):
+            return f"CPU ({line.partition(':')[2].strip()})"
+    return f"CPU ({platform.machine()})"
+
+
+def commit() -> str:
+    """The commit of the code that runs, with '+' for changes that are not committed; 'unknown' outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", str(here))
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

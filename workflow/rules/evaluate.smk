@@ -1,0 +1,39 @@
+def states(wildcards):
+    """The states of all tasks of a run."""
+    run = run_of(wildcards)
+    return [run.state_path(task.index) for task in run.tasks]
+
+
+rule evaluate_run:
+    input:
+        "data/{dataset}/manifest.csv",
+        "backbones/{backbone}.safetensors",
+        states,
+    output:
+        predictions="runs/{dataset}/{backbone}/{variant}/seed{seed}/predictions.csv.gz",
+        metrics="runs/{dataset}/{backbone}/{variant}/seed{seed}/metrics.json",
+    log:
+        "runs/{dataset}/{backbone}/{variant}/seed{seed}/evaluate.log",
+    benchmark:
+        "runs/{dataset}/{backbone}/{variant}/seed{seed}/evaluate.benchmark.tsv"
+    params:
+        settings=lambda wildcards: run_of(wildcards).digest,
+    message:
+        "evaluate: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
+    shell:
+        "ntkcl evaluate {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed} > {log} 2>&1"
+
+
+rule track_run:
+    input:
+        "runs/{dataset}/{backbone}/{variant}/seed{seed}/metrics.json",
+    output:
+        directory("runs/{dataset}/{backbone}/{variant}/seed{seed}/wandb"),
+    log:
+        "runs/{dataset}/{backbone}/{variant}/seed{seed}/track.log",
+    benchmark:
+        "runs/{dataset}/{backbone}/{variant}/seed{seed}/track.benchmark.tsv"
+    message:
+        "log to W&B: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
+    shell:
+        "ntkcl track {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed} > {log} 2>&1"

@@ -1,0 +1,30 @@
+def run_of(wildcards):
+    """The run that the wildcards name."""
+    return resolve(wildcards.dataset, wildcards.backbone, wildcards.variant, int(wildcards.seed))
+
+
+def previous_state(wildcards):
+    """The state of the task before, if there is one."""
+    task = int(wildcards.task)
+    return run_of(wildcards).state_path(task - 1) if task else []
+
+
+rule train_task:
+    input:
+        "data/{dataset}/manifest.csv",
+        "backbones/{backbone}.safetensors",
+        previous_state,
+    output:
+        state="runs/{dataset}/{backbone}/{variant}/seed{seed}/task{task}/state.safetensors",
+        losses="runs/{dataset}/{backbone}/{variant}/seed{seed}/task{task}/losses.csv",
+    log:
+        "runs/{dataset}/{backbone}/{variant}/seed{seed}/task{task}/log.txt",
+    benchmark:
+        "runs/{dataset}/{backbone}/{variant}/seed{seed}/task{task}/benchmark.tsv"
+    params:
+        settings=lambda wildcards: run_of(wildcards).digest,
+    message:
+        "train: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}, task {wildcards.task}"
+    shell:
+        "ntkcl train {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
+        " --task {wildcards.task} > {log} 2>&1"
