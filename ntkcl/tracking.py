@@ -39,7 +39,9 @@ def track(run_folder: Path) -> None:
     Raises:
         UserError: files of the run or the package wandb are missing, or WANDB_MODE is unknown.
     """
-    content, losses = read_json(run_folder / "metrics.json"), _read_losses(run_folder)
+    content = read_json(run_folder / "metrics.json")
+    tasks = 1 if content["run"]["protocol"] == "joint" else len(content["metrics"]["accuracy"])
+    losses = _read_losses(run_folder, tasks)
     mode = os.environ.get("WANDB_MODE")
     if mode and mode not in MODES:
         raise UserError(f"WANDB_MODE is '{mode}'; {nearest(mode, MODES)}")
@@ -50,18 +52,17 @@ def track(run_folder: Path) -> None:
         return
     # wandb's own log goes to its cache, by default in the home folder; its reports of errors go over the network
     with _environment(WANDB_CACHE_DIR=str(folder / "cache"), WANDB_ERROR_REPORTING="false"):
-        offline, server = _log(run_folder, content, losses)
+        offline, server = _log_offline(run_folder, content, losses)
         if MODES[mode] if mode else _logged_in(server):
             _upload(offline, server)
     shutil.rmtree(folder / "cache", ignore_errors=True)
 
 
-def _read_losses(run_folder: Path) -> list[pd.DataFrame]:
+def _read_losses(run_folder: Path, tasks: int) -> list[pd.DataFrame]:
     """The losses of each task, thinned to `ROWS` evenly spaced steps, with the task and a step over all tasks."""
-    count = len(list(run_folder.glob("task*/losses.csv")))
-    paths = [run_folder / f"task{task}" / "losses.csv" for task in range(max(count, 1))]
     tables, done = [], 0
-    for task, path in enumerate(paths):
+    for task in range(tasks):
+        path = run_folder / f"task{task}" / "losses.csv"
         if not path.exists():
             raise UserError(f"{path} is missing; train the run again")
         table = pd.read_csv(path)
@@ -71,35 +72,46 @@ def _read_losses(run_folder: Path) -> list[pd.DataFrame]:
     return tables
 
 
-def _log(run_folder: Path, content: dict[str, Any], losses: list[pd.DataFrame]) -> tuple[Path, str]:
+def _log_offline(run_folder: Path, content: dict[str, Any], losses: list[pd.DataFrame]) -> tuple[Path, str]:
     """Write the run offline; where it lies, and the server that it would go to."""
     try:
         import wandb
     except ModuleNotFoundError as error:
         raise UserError("wandb is not installed; install it with `make install`") from error
-    described, metrics = content["run"], content["metrics"]
+    try:
+        with wandb.init(dir=run_folder, mode="offline", settings=_settings(), **_identity(content)) as run:
+            _fill(run, content["metrics"], losses)
+            return Path(run.settings.sync_dir), run.settings.base_url
+    except wandb.Error as error:
+        raise UserError(f"W&B cannot log {run_folder}: {error}; run the same command again") from error
+
+
+def _identity(content: dict[str, Any]) -> dict[str, Any]:
+    """What W&B calls the run and sorts it by."""
+    described = content["run"]
     group = "{dataset}/{backbone}/{variant}".format(**described)
-    with wandb.init(
-        dir=run_folder,
-        mode="offline",
-        project=os.environ.get("WANDB_PROJECT", PROJECT),
-        id=digest_of(content),  # the same results are the same run, however often they are uploaded
-        name=f"{group}/seed{described['seed']}",
-        group=group,
-        tags=[described[part] for part in ("dataset", "backbone", "variant", "protocol")],
-        config=described | {"digest": content["digest"], "provenance": content["provenance"]},
-        settings=_settings(),
-    ) as run:
-        run.define_metric("step", hidden=True)
-        run.define_metric("tasks_learned", hidden=True)
-        run.define_metric("*", step_metric="step")
-        run.define_metric("accuracy/*", step_metric="tasks_learned")
-        for values in _training_rows(losses):
-            run.log(values)
-        for values in _accuracy_rows(metrics):
-            run.log(values)
-        run.summary.update({name: value for name, value in metrics.items() if name != "accuracy" and value is not None})
-        return Path(run.settings.sync_dir), run.settings.base_url
+    return {
+        "project": os.environ.get("WANDB_PROJECT", PROJECT),
+        "id": digest_of(content),  # the same results are the same run, however often they are uploaded
+        "name": f"{group}/seed{described['seed']}",
+        "group": group,
+        "tags": [described[part] for part in ("dataset", "backbone", "variant", "protocol")],
+        "config": described | {"digest": content["digest"], "provenance": content["provenance"]},
+    }
+
+
+def _fill(run: Any, metrics: dict[str, Any], losses: list[pd.DataFrame]) -> None:
+    """Log all rows and the summary."""
+    run.define_metric("step", hidden=True)
+    run.define_metric("tasks_learned", hidden=True)
+    for name in ("loss/*", "lr", "epoch", "task"):
+        run.define_metric(name, step_metric="step")
+    run.define_metric("accuracy/*", step_metric="tasks_learned")
+    for values in _training_rows(losses):
+        run.log(values)
+    for values in _accuracy_rows(metrics):
+        run.log(values)
+    run.summary.update({name: value for name, value in metrics.items() if name != "accuracy" and value is not None})
 
 
 def _settings() -> Any:

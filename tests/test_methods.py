@@ -1,0 +1,284 @@
+"""What must hold for the learners, whatever the numbers are."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from timm.models.vision_transformer import VisionTransformer
+
+from ntkcl.errors import UserError
+from ntkcl.methods.adapter_finetuning import AdapterFineTuning
+from ntkcl.methods.ntk_cl import NTKCL
+from ntkcl.methods.ntk_cl_terms import info_nce, orthogonal_remainder
+from ntkcl.methods.simplecil import SimpleCIL
+from ntkcl.peft.vit import embed, plain_feature
+from ntkcl.settings import Training, tasks_of
+from ntkcl.training.loop import ArrayImages, learn_task
+
+CPU = torch.device("cpu")
+
+
+def small_vit() -> VisionTransformer:
+    torch.manual_seed(0)
+    shape = dict(img_size=16, patch_size=8, in_chans=1, embed_dim=16, depth=3, num_heads=2, num_classes=0)
+    return VisionTransformer(**shape).double()
+
+
+def task_images(classes: range, per_class: int = 4, seed: int = 0) -> ArrayImages:
+    draw = torch.Generator().manual_seed(seed)
+    labels = torch.tensor(list(classes)).repeat_interleave(per_class)
+    images = torch.rand(len(labels), 1, 16, 16, generator=draw, dtype=torch.float64)
+    return ArrayImages(images + labels[:, None, None, None] / 10, labels, CPU)
+
+
+def learn(learner, sizes=(2, 3, 2), training=None, seed=1):
+    """Learn tasks of these sizes; the state after each, and the log of each."""
+    torch.manual_seed(seed)
+    training = training or Training(lr=0.05, epochs=2, batch_size=4)
+    states, logs = [], []
+    for task in tasks_of(list(sizes)):
+        logs.append(learn_task(learner, task, task_images(range(task.first_class, task.classes_seen)), training))
+        states.append({name: tensor.clone() for name, tensor in learner.state().items()})
+        learner.double()
+    return states, logs
+
+
+def ntk_cl(**settings) -> NTKCL:
+    defaults = dict(adapter_width=4, prompts=2)
+    torch.manual_seed(5)
+    return NTKCL(small_vit(), NTKCL.Settings(**(defaults | settings))).double()
+
+
+def naive_info_nce(features, labels, temperature):
+    rows = F.normalize(features, dim=1)
+    n = range(len(rows))
+    similarity = [[float(rows[i] @ rows[j]) / temperature for j in n] for i in n]
+    pairs = sum(torch.tensor(similarity[i][j]).exp() for i in n for j in n if i != j and labels[i] == labels[j])
+    others = [sum(torch.tensor(similarity[i][j]).exp() for j in n if j != i).log() for i in n]
+    return -pairs.log() + sum(others) / len(rows)
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=8), st.integers(0, 10_000))
+def test_info_nce_is_the_formula(labels, seed):
+    features = torch.randn(len(labels), 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    features.requires_grad_()
+    value = info_nce(features, torch.tensor(labels), 0.5)
+    value.nan_to_num().backward()
+    assert features.grad.isfinite().all()
+    if len(set(labels)) == len(labels):
+        assert value.isnan()
+        assert (features.grad == 0).all()
+    else:
+        assert value.item() == pytest.approx(naive_info_nce(features.detach(), labels, 0.5).item(), rel=1e-5)
+
+
+def test_info_nce_of_one_row_is_undefined():
+    features = torch.randn(1, 5, requires_grad=True)
+    info_nce(features, torch.tensor([0]), 0.1).nan_to_num().backward()
+    assert (features.grad == 0).all()
+
+
+@given(st.integers(0, 12), st.integers(1, 8), st.integers(0, 1000))
+def test_remainder_is_orthogonal_to_leading_directions(classes, most, seed):
+    prototypes = torch.randn(classes, 10, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    remainder = orthogonal_remainder(prototypes, most)
+    if classes == 0:
+        assert torch.equal(remainder, torch.ones(10, dtype=torch.float64))
+    if 0 < classes <= most:
+        assert (prototypes @ remainder).abs().max() < 1e-10
+    basis = torch.linalg.svd(F.normalize(prototypes, dim=1).T)[0][:, : min(most, classes)]
+    explicit = torch.eye(10, dtype=torch.float64) - basis @ basis.T
+    feature = torch.arange(10.0, dtype=torch.float64)
+    assert (feature @ remainder).item() == pytest.approx((explicit @ feature).sum().item(), abs=1e-9)
+
+
+def test_untrained_channel_branch_is_the_plain_vit():
+    learner, images = ntk_cl(pretrained_section=True), task_images(range(2)).images
+    plain = plain_feature(learner.backbone, embed(learner.backbone, images))
+    sections = learner.eval().features(images)["channel"].chunk(3, dim=1)
+    assert all(torch.allclose(section, plain, atol=1e-12) for section in sections)
+
+
+def test_attention_over_one_key_is_the_value_map():
+    fusion = ntk_cl().eval().fusion
+    channel, patch = torch.randn(2, 5, 32, dtype=torch.float64)
+    expected = channel + 0.1 * patch + 0.5 * fusion.value(channel)
+    assert torch.allclose(fusion(channel, patch), expected, atol=1e-12)
+
+
+def test_prompts_of_the_last_block_have_no_effect():
+    learner, images = ntk_cl().eval(), task_images(range(2)).images
+    before = learner.features(images)["patch"]
+    torch.nn.init.normal_(learner.current.patch[-1].norm.bias)
+    assert torch.equal(learner.features(images)["patch"], before)
+    torch.nn.init.normal_(learner.current.patch[0].norm.bias)
+    assert not torch.allclose(learner.features(images)["patch"], before)
+
+
+def test_patch_prompts_learn_only_their_bias():
+    learner = ntk_cl()
+    learn(learner)
+    for prompt in list(learner.current.patch)[:-1]:
+        assert (prompt.mix.weight == 0).all()
+        assert (prompt.norm.weight == 0).all()
+        assert (prompt.norm.bias != 0).any()
+
+
+def test_previous_copy_is_the_mean_over_tasks_but_the_last():
+    states, _ = learn(ntk_cl(), sizes=(2, 2, 2, 2))
+    name = "channel.1.up.weight"
+    copies = [state[f"current.{name}"] for state in states]
+    for count in (1, 2, 3):
+        mean = torch.stack(copies[:count]).mean(0)
+        assert torch.allclose(states[count - 1][f"previous.{name}"], mean, atol=1e-12)
+    assert torch.equal(states[3][f"previous.{name}"], states[2][f"previous.{name}"])
+
+
+def test_previous_copy_can_be_the_last_tasks():
+    states, _ = learn(ntk_cl(running_mean=False))
+    assert torch.equal(states[1]["previous.channel.1.up.weight"], states[1]["current.channel.1.up.weight"])
+
+
+@pytest.mark.parametrize("make", [ntk_cl, lambda: SimpleCIL(small_vit(), SimpleCIL.Settings()).double()])
+def test_earlier_prototypes_never_change(make):
+    states, _ = learn(make())
+    assert torch.equal(states[0]["prototypes"], states[2]["prototypes"][:2])
+    assert (states[2]["prototypes"].norm(dim=1) > 0).all()
+
+
+WEIGHTS = {
+    "ce_channel": "channel_weight",
+    "ce_patch": "patch_weight",
+    "ce_hybrid": "hybrid_weight",
+    "info_nce": "info_nce_weight",
+    "dissimilarity": "dissimilarity_weight",
+    "regularization": "regularization_weight",
+}
+
+
+@pytest.mark.parametrize("term", WEIGHTS)
+def test_each_term_can_be_switched_off(term):
+    _, logs = learn(ntk_cl(**{WEIGHTS[term]: 0}))
+    for log in logs:
+        assert set(log.columns[4:]) == set(WEIGHTS) - {term}
+
+
+def test_total_is_the_weighted_sum_with_info_nce_maximized():
+    weights = dict(info_nce_weight=0.2, dissimilarity_weight=0.3, regularization_weight=0.4, channel_weight=0.5)
+    _, logs = learn(ntk_cl(**weights))
+    signs = {"ce_channel": 0.5, "ce_patch": 1, "ce_hybrid": 1, "info_nce": -0.2, "dissimilarity": 0.3}
+    for log in logs:
+        for row in log.rows:
+            values = dict(zip(log.columns, row, strict=True))
+            expected = sum(weight * values[name] for name, weight in signs.items()) + 0.4 * values["regularization"]
+            assert values["total"] == pytest.approx(expected, rel=1e-12)
+
+
+def test_regularization_starts_at_zero_in_every_task():
+    _, logs = learn(ntk_cl())
+    column = logs[0].columns.index("regularization")
+    assert [log.rows[0][column] for log in logs] == [0, 0, 0]
+
+
+def test_a_batch_without_a_pair_counts_as_zero_or_stops():
+    training = Training(lr=0.05, epochs=1, batch_size=1)
+    _, logs = learn(ntk_cl(), training=training)
+    assert logs[0].undefined() == {"info_nce": 8}
+    with pytest.raises(UserError, match=r"not finite at task 0, epoch 0, step 0 .*info_nce nan"):
+        learn(ntk_cl(undefined_terms="error"), training=training)
+
+
+def test_dropout_of_the_previous_branch_is_a_setting():
+    assert ntk_cl().train().previous.channel[0].dropout.training
+    assert not ntk_cl(previous_dropout=False).train().previous.channel[0].dropout.training
+    assert not ntk_cl().train().backbone.training
+
+
+def test_inference_uses_the_sections_weights():
+    learner = ntk_cl(pretrained_section=True, inference_weights=(1, 0, 0)).eval()
+    learn(learner)
+    images = task_images(range(3), seed=9).images
+    frozen = learner.scores(images)
+    torch.nn.init.normal_(learner.current.channel[0].up.weight)
+    # the first section of the hybrid feature depends on the trained ones only through the fusion's value map
+    learner.fusion.attention_weight = 0
+    apart = learner.scores(images)
+    torch.nn.init.normal_(learner.previous.channel[0].up.weight)
+    assert torch.equal(apart, learner.scores(images))
+    assert frozen.shape == apart.shape == (12, 7)
+
+
+def finetuning(**settings) -> AdapterFineTuning:
+    torch.manual_seed(5)
+    return AdapterFineTuning(small_vit(), AdapterFineTuning.Settings(adapter_width=4, **settings)).double()
+
+
+@pytest.mark.parametrize(("classes", "touched"), [("seen", True), ("task", False)])
+def test_head_rows_of_earlier_classes_learn_only_from_all_seen_classes(classes, touched):
+    learner = finetuning(classes=classes)
+    first, second = tasks_of([2, 3])
+    learner.grow(first)
+    learner.grow(second)
+    learner.double()
+    images = task_images(range(2, 5))
+    learner.loss(images.images, images.labels)[0].backward()
+    assert (learner.head.weight.grad[:2] != 0).any() == touched
+    assert (learner.head.weight.grad[2:] != 0).any()
+
+
+def test_simplecil_does_not_depend_on_the_order_of_tasks_or_duplicates():
+    images = task_images(range(4), seed=3)
+    prototypes = {}
+    for sizes, repeat in itertools.product(([4], [1, 3], [2, 2]), (1, 2)):
+        learner = SimpleCIL(small_vit(), SimpleCIL.Settings()).double()
+        for task in tasks_of(sizes):
+            inside = (images.labels >= task.first_class) & (images.labels < task.classes_seen)
+            rows = inside.nonzero()[:, 0].repeat(repeat)
+            learn_task(learner, task, ArrayImages(images.images[rows], images.labels[rows], CPU), Training())
+        prototypes[tuple(sizes), repeat] = learner.prototypes
+    first = prototypes[(4,), 1]
+    assert all(torch.allclose(other, first, atol=1e-12) for other in prototypes.values())
+
+
+def test_a_class_without_images_is_an_error():
+    learner = SimpleCIL(small_vit(), SimpleCIL.Settings()).double()
+    with pytest.raises(ValueError, match="no image of class 1"):
+        learn_task(learner, tasks_of([2])[0], task_images(range(1)), Training())
+
+
+@pytest.mark.parametrize(("count", "batch", "epochs"), [(8, 4, 2), (9, 4, 3), (3, 16, 1)])
+def test_number_of_steps_and_learning_rates(count, batch, epochs):
+    images = task_images(range(1), per_class=count)
+    log = learn_task(finetuning(), tasks_of([1])[0], images, Training(batch_size=batch, epochs=epochs, lr=0.1))
+    assert len(log.rows) == -(-count // batch) * epochs
+    assert log.rows[0][2] == 0.1
+    assert log.rows[-1][2] == pytest.approx(0.05 * (1 + torch.tensor(torch.pi * (epochs - 1) / epochs).cos().item()))
+
+
+def test_first_task_can_have_its_own_schedule():
+    _, logs = learn(finetuning(), training=Training(lr=0.1, first_lr=0.2, epochs=1, first_epochs=3, batch_size=100))
+    assert [[row[2] for row in log.rows][0] for log in logs] == [0.2, 0.1, 0.1]
+    assert [len(log.rows) for log in logs] == [3, 1, 1]
+
+
+def test_a_loss_that_is_not_finite_stops_with_its_place():
+    with pytest.raises(UserError, match=r"the loss is not finite at task 0, epoch \d, step \d+ .*lower lr"):
+        learn(finetuning(), training=Training(lr=1e30, epochs=4, batch_size=4))
+
+
+def test_state_holds_nothing_of_the_backbone_and_comes_back():
+    states, _ = learn(ntk_cl())
+    assert not [name for name in states[2] if "backbone" in name or "attn" in name]
+    fresh = NTKCL(small_vit(), NTKCL.Settings(adapter_width=4, prompts=2))
+    fresh.load_state(states[2], tasks_of([2, 3, 2]))
+    assert all(torch.equal(value, states[2][name].float()) for name, value in fresh.state().items())
+
+
+def test_a_backbone_without_class_token_is_refused():
+    shape = dict(img_size=16, patch_size=8, in_chans=1, embed_dim=16, depth=1, num_heads=2, num_classes=0)
+    vit = VisionTransformer(**shape, class_token=False, global_pool="avg")
+    with pytest.raises(UserError, match="no class token"):
+        SimpleCIL(vit, SimpleCIL.Settings())
