@@ -8,6 +8,8 @@ from ntkcl.config import Run, load_study, runs_of
 from ntkcl.files import read_json
 
 RECORDS = Path(".snakemake/metadata")
+REPORTS = [Path("reports") / name for name in ("metrics.json", "figures/accuracy.pdf", "tables.tex")]
+LONG_AGO = 946_684_800  # 2000-01-01, older than any result; a time of 0 does not make Snakemake rerun
 
 
 def adopt(study: str) -> str:
@@ -26,24 +28,27 @@ def adopt(study: str) -> str:
     if not present:
         return "no results to adopt"
     fresh = [run for run in present if read_json(run.folder / "metrics.json")["digest"] == run.digest]
-    whole = len(fresh) == len(runs) and Path("reports/tables.tex").exists()
-    if fresh:
-        targets = ["reports/tables.tex"] if whole else [str(run.folder / "wandb") for run in fresh]
-        command = ["snakemake", "--touch", "--forceall", "--cores", "1", "--quiet", "all", "--config", f"study={study}"]
-        subprocess.run([*command, "--", *targets], check=True, stdout=subprocess.DEVNULL)
-    if not whole:
-        _outdate(Path("reports/metrics.json"), Path("reports/tables.tex"), Path("reports/tables.md"))
+    targets = [str(run.folder / "wandb") for run in fresh if (run.folder / "wandb").exists()]
+    if _report_is_of(runs) and len(fresh) == len(runs):
+        targets += [str(path) for path in REPORTS if path.exists()]
+    else:
+        _outdate(*REPORTS)
     for run in present:
         if run not in fresh:
-            _outdate(*_files(run))
+            _outdate(*run.folder.rglob("*"))
+    if targets:
+        command = ["snakemake", "--touch", "--forceall", "--cores", "1", "--quiet", "all", "--config", f"study={study}"]
+        subprocess.run([*command, "--", *targets], check=True, stdout=subprocess.DEVNULL)
     return f"adopted {len(fresh)} of {len(runs)} runs; {len(runs) - len(fresh)} to run"
 
 
-def _files(run: Run) -> list[Path]:
-    return [path for path in run.folder.rglob("*") if path.is_file()]
+def _report_is_of(runs: list[Run]) -> bool:
+    if not REPORTS[0].exists():
+        return False
+    return [run["digest"] for run in read_json(REPORTS[0])["runs"]] == [run.digest for run in runs]
 
 
 def _outdate(*paths: Path) -> None:
     for path in paths:
         if path.exists():
-            os.utime(path, (0, 0))
+            os.utime(path, (LONG_AGO, LONG_AGO))

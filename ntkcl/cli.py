@@ -64,7 +64,7 @@ def backbone_command(name: str, device: str, threads: int) -> None:
     import torch
 
     from ntkcl.backbones.pretraining import pretrain
-    from ntkcl.training.jobs import choose_device
+    from ntkcl.training.train import choose_device
 
     torch.set_num_threads(threads)
     pretrain(name, choose_device(device))
@@ -80,7 +80,7 @@ def train(dataset: str, backbone: str, variant: str, seed: int, task: int, devic
     import torch
 
     from ntkcl.config import resolve
-    from ntkcl.training.jobs import choose_device, train_task
+    from ntkcl.training.train import choose_device, train_task
 
     torch.set_num_threads(threads)
     run = resolve(dataset, backbone, variant, seed)
@@ -102,11 +102,12 @@ def evaluate(dataset: str, backbone: str, variant: str, seed: int, device: str, 
     import torch
 
     from ntkcl.config import resolve
-    from ntkcl.training import jobs
+    from ntkcl.training.evaluate import evaluate as evaluate_run
+    from ntkcl.training.train import choose_device
 
     torch.set_num_threads(threads)
     run = resolve(dataset, backbone, variant, seed)
-    metrics = jobs.evaluate(run, jobs.choose_device(device))["metrics"]
+    metrics = evaluate_run(run, choose_device(device))["metrics"]
     click.echo(f"average accuracy {metrics['average_accuracy']:.2f}, final {metrics['final_accuracy']:.2f}")
 
 

@@ -118,10 +118,11 @@ class Pretraining(Model):
     label_smoothing: Fraction = 0.1
     rotation: NotNegative = Field(15.0, description="degrees, uniform in +-")
     shear: NotNegative = 0.25
-    scale: tuple[Positive, Positive] = (0.75, 1.2)
+    scale: tuple[Positive, Positive] = (0.75, 1.4)
     shift: NotNegative = Field(0.12, description="fraction of the image side, uniform in +-")
     elastic: NotNegative = Field(0.06, description="size of the smooth random displacement, in half image sides")
     stroke: Fraction = Field(0.5, description="probability that strokes are thickened or thinned by a pixel")
+    blur: Fraction = Field(0.5, description="probability that an image is seen as if at a quarter of its resolution")
     noise: NotNegative = Field(0.15, description="largest standard deviation of the pixel noise")
 
 

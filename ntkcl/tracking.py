@@ -56,6 +56,8 @@ def track(run_folder: Path) -> None:
         if MODES[mode] if mode else _logged_in(server):
             _upload(offline, server)
     shutil.rmtree(folder / "cache", ignore_errors=True)
+    for link in filter(Path.is_symlink, folder.rglob("*")):
+        link.unlink()  # points into the cache that is gone; DVC refuses to version a dangling link
 
 
 def _read_losses(run_folder: Path, tasks: int) -> list[pd.DataFrame]:
@@ -177,13 +179,16 @@ def _unreachable(server: str) -> str | None:
 
 
 def _sync(offline: Path) -> str | None:
+    """Why `offline` did not arrive. `wandb sync` exits with 0 all the same: only its marker file says that it did."""
     command = [sys.executable, "-m", "wandb", "sync", str(offline)]
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=UPLOAD_SECONDS)
     except subprocess.TimeoutExpired:
         return f"not finished after {UPLOAD_SECONDS} s"
-    lines = (done.stderr + done.stdout).strip().splitlines()
-    return (lines[-1] if lines else f"exit code {done.returncode}") if done.returncode else None
+    if list(offline.glob("*.wandb.synced")):
+        return None
+    lines = (done.stdout + done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
+    return next((line for line in lines if "ERROR" in line), lines[-1]).removeprefix("wandb: ")
 
 
 @contextmanager

@@ -50,9 +50,7 @@ def verify_trajectory(path: Path) -> dict[str, float]:
         return Replay.of(path).run()
     except (KeyError, ValueError, BadZipFile, EOFError, RuntimeError, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"{path} is no trajectory that can be replayed ({reason}); see docs/trajectories.md"
-        ) from error
+        raise UserError(f"{path} is no trajectory that can be replayed ({reason}); see docs/trajectories.md") from error
     finally:
         torch.set_default_dtype(default)
 

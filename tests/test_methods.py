@@ -260,7 +260,7 @@ def test_number_of_steps_and_learning_rates(count, batch, epochs):
 
 def test_first_task_can_have_its_own_schedule():
     _, logs = learn(finetuning(), training=Training(lr=0.1, first_lr=0.2, epochs=1, first_epochs=3, batch_size=100))
-    assert [[row[2] for row in log.rows][0] for log in logs] == [0.2, 0.1, 0.1]
+    assert [log.rows[0][2] for log in logs] == [0.2, 0.1, 0.1]
     assert [len(log.rows) for log in logs] == [3, 1, 1]
 
 

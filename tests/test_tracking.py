@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -56,19 +57,28 @@ def track(run_folder, home, **variables):
     )
 
 
+def chunks(data):
+    """The records of a W&B log: LevelDB's format after a header of 7 bytes, in blocks of 32 KiB."""
+    place, record = 7, b""
+    while place + 7 <= len(data):
+        rest = 32768 - place % 32768
+        if rest < 7:  # too small for another header of a chunk: padding
+            place += rest
+            continue
+        length, kind = struct.unpack_from("<HB", data, place + 4)
+        record += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # a whole record, or the last chunk of one
+            yield record
+            record = b""
+
+
 def records_of(run_folder):
     """The records of the only .wandb file below a run's folder."""
-    from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
+    from wandb.proto.wandb_internal_pb2 import Record
 
     [path] = run_folder.glob("wandb/offline-run-*/*.wandb")
-    store = DataStore()
-    store.open_for_scan(str(path))
-    records = []
-    while data := store.scan_data():
-        records.append(wandb_internal_pb2.Record())
-        records[-1].ParseFromString(data)
-    return records
+    return [Record.FromString(chunk) for chunk in chunks(path.read_bytes())]
 
 
 def values(items):

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ntkcl.errors import UserError
@@ -55,14 +55,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, An
         UserError: the file cannot be written.
     """
     text = json.dumps(metadata, sort_keys=True)
-
-    def write(temporary: Path) -> None:
-        try:
-            save_file(tensors, temporary, metadata={"ntkcl": text})
-        except SafetensorError as error:  # safetensors' name for a full disk or a missing permission
-            raise OSError(str(error)) from error
-
-    write_atomically(path, write)
+    content = save(tensors, metadata={"ntkcl": text})
+    write_atomically(path, lambda temporary: temporary.write_bytes(content))
 
 
 def read_tensors(
@@ -126,8 +120,11 @@ def read_images(folder: Path, digest: str, remedy: str) -> ImageSet:
     path = folder / "manifest.csv"
     rows = _manifest_rows(path, remedy)
     try:
-        images = ImageSet(tensors["images"], *([row[column] for row in rows] for column in COLUMNS[1:3]),
-                          ids=[row["image"] for row in rows])
+        images = ImageSet(
+            tensors["images"],
+            *([row[column] for row in rows] for column in COLUMNS[1:3]),
+            ids=[row["image"] for row in rows],
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path} does not fit the images beside it ({error}); {remedy}") from error
     for row, checksum in zip(rows, _checksums(images.images), strict=True):

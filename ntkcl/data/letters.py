@@ -30,21 +30,21 @@ class Options(Model):
 
 
 def make(options: Options) -> ImageSet:
-    """Every letter in every font, and the mathematical alphabets of STIX; a part of each class has the split "test".
+    """Every letter in every font, and STIX's mathematical alphabets; a part of each class has the split "test".
 
     Raises:
         UserError: matplotlib or one of its fonts is missing.
     """
     drawn = [(letter, letter, font) for font in FONTS for letter in string.ascii_letters]
     drawn += [(letter, character, font) for font in STIX for letter, character in _alphabets(font)]
-    images = np.stack([render(character, font, options.size) for _, character, font in drawn])
-    classes = [letter for letter, _, _ in drawn]
-    return ImageSet(
-        torch.from_numpy(images)[:, None],
-        classes,
-        _splits(classes, options),
-        [f"U+{ord(character):04X}/{font}" for _, character, font in drawn],
-    )
+    # Some alphabets are a font's own letters again: of equal images one is kept, or some would be in both splits.
+    unique: dict[tuple[str, bytes], tuple[np.ndarray, str]] = {}
+    for letter, character, font in drawn:
+        image = render(character, font, options.size)
+        unique.setdefault((letter, image.tobytes()), (image, f"U+{ord(character):04X}/{font}"))
+    classes = [letter for letter, _ in unique]
+    images, ids = zip(*unique.values(), strict=True)
+    return ImageSet(torch.from_numpy(np.stack(images))[:, None], classes, _splits(classes, options), list(ids))
 
 
 def _alphabets(font: str) -> list[tuple[str, str]]:

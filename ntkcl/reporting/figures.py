@@ -48,8 +48,9 @@ def accuracy_figure(content: dict[str, Any]) -> Figure:
     panels = [list(rows) for _, rows in groupby(summaries, key=lambda row: (row["dataset"], row["backbone"]))]
     styles = _styles(summaries)
     columns = min(len(panels), 3)
+    ncols = 4 if columns > 1 else 3
     lines = ceil(len(panels) / columns)
-    legend = 0.2 * ceil(len(styles) / 3) + 0.15
+    legend = 0.2 * ceil(len(styles) / ncols) + 0.15
     height = 2.3 * lines + legend
     width = WIDTH if columns > 1 else 4.2
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -61,7 +62,7 @@ def accuracy_figure(content: dict[str, Any]) -> Figure:
     for row in axes:
         row[0].set_ylabel("Accuracy on classes seen (%)")
     handles = {line.get_label(): line for panel in figure.axes for line in panel.lines}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=ncols, frameon=False)
     return figure
 
 

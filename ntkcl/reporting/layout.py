@@ -6,6 +6,7 @@ from typing import Any
 
 PACKAGES = ("torch", "timm", "numpy", "ntkcl")  # the versions that a reader needs to know
 
+METRICS = "BWT: backward transfer. Learning: accuracy on each task just after it was learned."
 JOINT = (
     "{label}: one model trained on all classes at once, an upper bound; at each task it is tested on the classes "
     "seen, with the scores of these classes alone."
@@ -27,7 +28,7 @@ COLUMNS = [
     Column("final_accuracy", "A_T ↑", r"$A_T$ $\uparrow$"),
     Column("forgetting", "Forgetting ↓", r"Forgetting $\downarrow$", sign=-1),
     Column("backward_transfer", "BWT ↑", r"BWT $\uparrow$"),
-    Column("learning_accuracy", "Learning acc. ↑", r"Learning acc.\ $\uparrow$"),
+    Column("learning_accuracy", "Learning ↑", r"Learning $\uparrow$"),
 ]
 
 
@@ -50,7 +51,7 @@ class Table:
 
     name: str
     caption: str
-    notes: list[str]
+    note: str
     rows: list[Row]
     bounds: list[Row]
 
@@ -66,14 +67,13 @@ def _table(content: dict[str, Any], summaries: list[dict[str, Any]]) -> Table:
     incremental = [row for row in summaries if row["protocol"] != "joint"]
     joint = [row for row in summaries if row["protocol"] == "joint"]
     best = {column.metric: _best(incremental, column, len(seeds)) for column in COLUMNS}
-    notes = [first["dataset_note"], *(JOINT.format(label=row["label"]) for row in joint), *_made_with(content)]
     return Table(
         name=f"{first['dataset']}-{first['backbone']}".replace("_", "-"),
         caption=(
             f"{first['dataset_label']}, {len(first['task_sizes'])} tasks, {first['backbone_label']}. "
             f"In percent, {_spread(seeds)}. A dash: not run, or without meaning."
         ),
-        notes=[f"{note.rstrip('.')}." for note in notes if note],
+        note=_sentence(first["dataset_note"]),
         rows=[_row(row, len(seeds), best) for row in incremental],
         bounds=[_row(row, len(seeds), {}) for row in joint],
     )
@@ -89,30 +89,39 @@ def _spread(seeds: list[int]) -> str:
     return f"mean ± sample standard deviation over seeds {names}" if len(seeds) > 1 else f"seed {names}"
 
 
-def _made_with(content: dict[str, Any]) -> list[str]:
-    """Where the numbers come from."""
-    made = content["provenance"]
+def notes_of(content: dict[str, Any]) -> str:
+    """What a reader must know about all tables: columns, joint rows, missing seeds, where the numbers come from."""
+    made, summaries = content["provenance"], content["summaries"]
+    joint = dict.fromkeys(row["label"] for row in summaries if row["protocol"] == "joint")
+    notes = [METRICS, *(JOINT.format(label=label) for label in joint)]
+    if any(0 < len(row["seeds"]) < len(content["seeds"]) for row in summaries):
+        notes.append("n: the number of seeds where some are missing")
     versions = [f"{name} {' and '.join(made['versions'][name])}" for name in PACKAGES if name in made["versions"]]
     commits = ", ".join(commit[:12] for commit in made["commits"])
-    return [
-        f"Study {content['study']}: {content['title']}",
-        f"Made on {', '.join(made['devices'])} with {', '.join(versions)}; commit {commits}",
-    ]
+    notes.append(f"Study {content['study']}: {content['title']}")
+    notes.append(f"Made on {', '.join(made['devices'])} with {', '.join(versions)}; commit {commits}")
+    return " ".join(map(_sentence, notes))
+
+
+def _sentence(text: str) -> str:
+    """`text` with a full stop, if it says anything."""
+    return f"{text.rstrip('.')}." if text else ""
 
 
 def _best(summaries: list[dict[str, Any]], column: Column, seeds: int) -> str | None:
-    """The best mean as it is printed, among the variants with all seeds; None where there is nothing to compare."""
-    values = [row["metrics"][column.metric] for row in summaries]
-    means = [value["mean"] for value in values if value and value["n"] == seeds]
-    return _number(max(means, key=lambda mean: column.sign * mean)) if len(means) > 1 else None
+    """The best mean as it is printed; None where there is nothing to compare, or not over the same seeds."""
+    values = [row["metrics"][column.metric] for row in summaries if row["metrics"][column.metric]]
+    if len(values) < 2 or any(value["n"] < seeds for value in values):
+        return None
+    return _number(max((value["mean"] for value in values), key=lambda mean: column.sign * mean))
 
 
 def _cell(value: dict[str, Any] | None, seeds: int, best: str | None) -> Cell:
     if value is None:
         return Cell()
-    mean, complete = _number(value["mean"]), value["n"] == seeds
+    mean = _number(value["mean"])
     std = "" if value["std"] is None else _number(value["std"])
-    return Cell(mean, std, None if complete else value["n"], complete and mean == best)
+    return Cell(mean, std, None if value["n"] == seeds else value["n"], mean == best)
 
 
 def _number(value: float) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ntkcl.files import read_json
 from ntkcl.reporting.collect import REPORTS, run_folder
-from ntkcl.reporting.layout import COLUMNS, Cell, Table, tables_of
+from ntkcl.reporting.layout import COLUMNS, Cell, Table, notes_of, tables_of
 from ntkcl.reporting.tables import text_cell
 
 
@@ -23,7 +23,8 @@ def show(reports: Path = REPORTS, console: Console | None = None) -> None:
     console = console or Console()
     for table in tables_of(content):
         console.print(_grid(table))
-        console.print(Text(" ".join(table.notes), style="dim"), "")
+        console.print(Text(table.note, style="dim"), "")
+    console.print(Text(notes_of(content), style="dim"), "")
     if content["missing"]:
         console.print(Text(f"Not run yet ({len(content['missing'])}): {', '.join(content['missing'])}\n"))
     for what, where in _places(content["runs"][0]["run"], reports).items():
@@ -31,7 +32,9 @@ def show(reports: Path = REPORTS, console: Console | None = None) -> None:
 
 
 def _grid(table: Table) -> Grid:
-    grid = Grid(title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left")
+    grid = Grid(
+        title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0)
+    )
     grid.add_column("Method")
     for column in COLUMNS:
         grid.add_column(column.heading, justify="right")
@@ -44,7 +47,7 @@ def _grid(table: Table) -> Grid:
 
 
 def _text(cell: Cell) -> Text:
-    return Text(text_cell(cell).replace("**", ""), style="bold" if cell.best else "")
+    return Text(text_cell(cell).replace("**", "").replace(" ± ", "±"), style="bold" if cell.best else "")
 
 
 def _places(example: dict, reports: Path) -> dict[str, str]:

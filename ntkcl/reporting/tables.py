@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ntkcl.files import read_json, write_text
 from ntkcl.reporting.collect import REPORTS
-from ntkcl.reporting.layout import COLUMNS, Cell, Row, Table, tables_of
+from ntkcl.reporting.layout import COLUMNS, Cell, Row, Table, notes_of, tables_of
 
 LATEX_SPECIAL = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
@@ -22,10 +22,12 @@ def write_tables(reports: Path = REPORTS) -> None:
         UserError: `metrics.json` is missing.
     """
     content = read_json(reports / "metrics.json")
-    tables = tables_of(content)
+    tables, notes = tables_of(content), notes_of(content)
     files = {
-        reports / "tables.tex": "\n".join([LATEX_HEAD, *map(latex, tables)]),
-        reports / "tables.md": "\n".join([f"# {escape_markdown(content['title'])}\n", *map(markdown, tables)]),
+        reports / "tables.tex": "\n".join([LATEX_HEAD, *(latex(table, notes) for table in tables)]),
+        reports / "tables.md": "\n".join(
+            [f"# {escape_markdown(content['title'])}\n", *map(markdown, tables), escape_markdown(notes) + "\n"]
+        ),
     }
     for path, text in files.items():
         write_text(path, text)
@@ -41,13 +43,16 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
 
 
-def latex(table: Table) -> str:
-    """A float with a caption above and notes below."""
+def latex(table: Table, notes: str) -> str:
+    """A float with a caption above, and the dataset's note and the common ones below: it stands for itself.
+
+    Small, with narrow gaps: five metrics with their spread then fit the text width of a plain article.
+    """
     head = " & ".join(["Method", *(column.latex for column in COLUMNS)])
     blocks = [_latex_rows(rows) for rows in (table.rows, table.bounds) if rows]
     lines = [
         r"\begin{table}[htbp]",
-        r"\centering",
+        r"\centering\small\setlength{\tabcolsep}{4pt}\setlength{\belowcaptionskip}{4pt}",
         rf"\caption{{{escape_latex(table.caption)}}}",
         rf"\label{{tab:{table.name}}}",
         rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}",
@@ -57,7 +62,7 @@ def latex(table: Table) -> str:
         "\n\\midrule\n".join(blocks),
         r"\bottomrule",
         r"\end{tabular}",
-        rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {escape_latex(' '.join(table.notes))}}}",
+        rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {escape_latex(f'{table.note} {notes}'.strip())}}}",
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
@@ -71,19 +76,20 @@ def latex_cell(cell: Cell) -> str:
     """A cell for print."""
     if not cell.mean:
         return "--"
-    text = cell.mean + (rf" \pm {cell.std}" if cell.std else "")
-    bold = rf"\mathbf{{{text}}}" if cell.best else text
-    return f"${bold}$" + (f" ($n = {cell.seeds}$)" if cell.seeds else "")
+    mean = rf"\mathbf{{{cell.mean}}}" if cell.best else cell.mean
+    std = rf"_{{\pm {cell.std}}}" if cell.std else ""
+    seeds = f"^{{n={cell.seeds}}}" if cell.seeds else ""
+    return f"${mean}{std}{seeds}$"
 
 
 def markdown(table: Table) -> str:
-    """A caption, the table and its notes. Markdown has no rules: the joint rows come last, in italics."""
+    """A caption, the table and the dataset's note. Markdown has no rules: the joint rows come last, in italics."""
     heads = ["Method", *(escape_markdown(column.heading) for column in COLUMNS)]
     rows = [[escape_markdown(label), *map(text_cell, cells)] for label, cells in table.rows]
     rows += [[f"*{escape_markdown(label)}*", *map(text_cell, cells)] for label, cells in table.bounds]
     lines = [heads, ["---"] + ["---:"] * len(COLUMNS), *rows]
     text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"**{escape_markdown(table.caption)}**\n\n{text}\n\n{escape_markdown(' '.join(table.notes))}\n"
+    return f"**{escape_markdown(table.caption)}**\n\n{text}\n\n{escape_markdown(table.note)}\n"
 
 
 def text_cell(cell: Cell) -> str:

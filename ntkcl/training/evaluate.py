@@ -1,75 +1,18 @@
-"""The two jobs of a run: train one task from the state before it, and evaluate all its states."""
+"""Evaluate all states of a run: predictions for each image, and the metrics computed from them."""
 
-import random
 from collections.abc import Callable
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
-from ntkcl import backbones
 from ntkcl.config import Run
 from ntkcl.data.stream import TaskStream
-from ntkcl.errors import UserError
-from ntkcl.files import write_atomically, write_json, write_text
-from ntkcl.methods import learner_class
-from ntkcl.methods.learner import Learner
+from ntkcl.files import write_atomically, write_json
 from ntkcl.metrics import run_metrics
-from ntkcl.provenance import provenance
-from ntkcl.training.loop import ArrayImages, LossLog, learn_task
-from ntkcl.training.state import load_state, save_state
-
-
-def choose_device(name: str) -> torch.device:
-    """The device called `name`: "cpu", "cuda", or "auto" for a GPU if there is one.
-
-    Raises:
-        UserError: a GPU is asked for and there is none.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("no GPU that torch can use; take --device cpu, or install a driver")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def seed_everything(seed: int) -> None:
-    """Seed torch (all devices), numpy and Python."""
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
-
-
-def new_learner(run: Run) -> Learner:
-    """A learner that has not learned anything, on its frozen backbone."""
-    return learner_class(run.method.learner)(backbones.load(run.backbone_name), run.settings)
-
-
-def train_task(
-    run: Run, index: int, device: torch.device, on_epoch: Callable[[int, int, float], None] | None = None
-) -> LossLog:
-    """Train task `index` of a run from the state of the task before; write its losses and its state.
-
-    The random state goes on from task to task, so that the tasks in processes of their own give what one process gives.
-
-    Raises:
-        UserError: an input is missing or wrong, a loss is not finite, or a file cannot be written.
-    """
-    tasks = run.tasks
-    if not 0 <= index < len(tasks):
-        raise UserError(f"{run.name} has no task {index}; it has tasks 0 to {len(tasks) - 1}")
-    task, stream = tasks[index], TaskStream.of(run)
-    seed_everything(run.seed)
-    learner = new_learner(run)
-    if index:
-        load_state(run.state_path(index - 1), learner, run, tasks[:index])
-    learner.to(device)
-    rows = stream.train_rows(task)
-    images = ArrayImages(stream.images[rows], stream.labels[rows], device)
-    log = learn_task(learner, task, images, run.training, *([on_epoch] if on_epoch else []))
-    path = run.state_path(index)
-    write_text(path.with_name("losses.csv"), log.csv())
-    save_state(path, learner, run, task, provenance(device.type))
-    return log
+from ntkcl.training.loop import ArrayImages
+from ntkcl.training.state import load_state
+from ntkcl.training.train import new_learner
 
 
 def evaluate(run: Run, device: torch.device) -> dict:

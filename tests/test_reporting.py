@@ -1,0 +1,205 @@
+"""The report of a made-up study: tables, figures and the file that they are made from."""
+
+import json
+import re
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from ntkcl import config
+from ntkcl.errors import UserError
+from ntkcl.reporting.collect import METRICS, aggregate, run_folder
+from ntkcl.reporting.figures import write_figures
+from ntkcl.reporting.layout import COLUMNS
+from ntkcl.reporting.show import show
+from ntkcl.reporting.tables import write_tables
+
+REPORTS = Path("reports")
+VARIANTS = ["slow", "fast", "fast/no_ema", "joint", "late"]
+BACKBONE = {
+    "label": "ViT_tiny",
+    "architecture": dict.fromkeys(("img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"), 1)
+    | {"mlp_ratio": 1},
+    "pretraining": {"dataset": "toy"},
+}
+DATASET = {"source": "toy", "classes": 4, "first_task": 2, "later_tasks": 2, "note": "made up, 50 % noise & more"}
+
+
+def write_yaml(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content))
+
+
+def write_run(dataset, variant, seed, average, **parts):
+    """The metrics of one run whose average accuracy is `average`."""
+    joint = variant == "joint"
+    metrics = dict.fromkeys(METRICS, None if joint else average / 10) | {
+        "average_accuracy": average,
+        "final_accuracy": average - 1,
+        "accuracy": [average + 1, average - 1],
+    }
+    names = {"dataset": dataset, "backbone": "vit", "variant": variant, "seed": seed}
+    made = {"device": "CPU (one)", "versions": {"torch": "2.0", "numpy": "1.5"}, "commit": "abc+"} | parts
+    folder = run_folder(dataset, "vit", variant, seed)
+    folder.mkdir(parents=True)
+    content = {"run": names, "digest": "d", "provenance": made, "metrics": metrics}
+    (folder / "metrics.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Two datasets, two seeds; `late` never ran, and one seed of `slow` is missing on the second dataset."""
+    monkeypatch.chdir(tmp_path)
+    loaders = (config.load_study, config.load_dataset, config.load_backbone, config.load_method)
+    for load in loaders:
+        load.cache_clear()
+    lists = {"datasets": ["toy_one", "two"], "backbones": ["vit"], "variants": VARIANTS, "seeds": [0, 1]}
+    write_yaml(Path("params/studies/small.yaml"), {"title": "A small_study"} | lists)
+    write_yaml(Path("params/datasets/toy_one.yaml"), DATASET | {"label": "Toy_1"})
+    write_yaml(Path("params/datasets/two.yaml"), DATASET | {"label": "Two"})
+    write_yaml(Path("params/backbones.yaml"), {"vit": BACKBONE})
+    for name in ("slow", "fast", "joint", "late"):
+        protocol = "joint" if name == "joint" else "incremental"
+        write_yaml(Path(f"params/methods/{name}.yaml"), {"label": name.title(), "learner": "x", "protocol": protocol})
+    for dataset, variant, average in [
+        (d, v, a) for d in lists["datasets"] for v, a in zip(VARIANTS, (50, 60, 70, 90), strict=False)
+    ]:
+        for seed in (0, 1):
+            if (dataset, variant, seed) != ("two", "slow", 1):
+                write_run(dataset, variant, seed, average + 2.0 * seed)
+    yield "small"
+    for load in loaders:
+        load.cache_clear()
+
+
+def test_the_collected_file(study):
+    content = aggregate(study)
+    assert content == json.loads((REPORTS / "metrics.json").read_text())
+    assert len(content["runs"]) == 15
+    late = [f"{dataset}/vit/late/seed{seed}" for dataset in ("toy_one", "two") for seed in (0, 1)]
+    assert content["missing"] == [*late[:2], "two/vit/slow/seed1", *late[2:]]
+    assert content["provenance"] == {
+        "devices": ["CPU (one)"],
+        "commits": ["abc+"],
+        "versions": {"numpy": ["1.5"], "torch": ["2.0"]},
+    }
+    by_name = {(row["dataset"], row["variant"]): row for row in content["summaries"]}
+    assert [variant for dataset, variant in by_name if dataset == "two"] == VARIANTS
+    fast = by_name["two", "fast/no_ema"]
+    assert fast["label"] == "Fast (no ema)"
+    assert fast["metrics"]["average_accuracy"] == {"mean": 71.0, "std": pytest.approx(2**0.5), "n": 2}
+    assert fast["accuracy"] == {"mean": [72.0, 70.0], "std": [pytest.approx(2**0.5)] * 2}
+    assert by_name["two", "slow"]["seeds"] == [0] and by_name["two", "slow"]["accuracy"]["std"] is None
+    assert set(by_name["two", "late"]["metrics"].values()) == {None}
+
+
+def test_what_runs_were_made_with_is_listed_once(study):
+    versions = {"torch": "2.1", "numpy": "1.5", "timm": "1"}
+    write_run("toy_one", "late", 0, 1.0, device="GPU", versions=versions, commit="def")
+    made = aggregate(study)["provenance"]
+    assert made["devices"] == ["CPU (one)", "GPU"] and made["commits"] == ["abc+", "def"]
+    assert made["versions"] == {"numpy": ["1.5"], "timm": ["1"], "torch": ["2.0", "2.1"]}
+
+
+def test_paths_are_those_of_runs(study):
+    run = config.Run("digits", "vit", "a/b", 3, None, None, None, None, None, "")
+    assert run_folder("digits", "vit", "a/b", 3) == run.folder
+
+
+def test_latex_is_well_formed(study):
+    aggregate(study)
+    write_tables()
+    text = (REPORTS / "tables.tex").read_text()
+    body = text.split("\n", 1)[1]
+    opened, closed = re.findall(r"\\begin\{(\w+)\}", body), re.findall(r"\\end\{(\w+)\}", body)
+    assert sorted(opened) == sorted(closed) == ["table"] * 2 + ["tabular"] * 2
+    assert body.count("{") - body.count(r"\{") == body.count("}") - body.count(r"\}")
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 2 * 6
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(COLUMNS)}
+    assert set(re.findall(r"\\(\w*rule)\b", body)) == {"toprule", "midrule", "bottomrule"}
+    outside_math = re.sub(r"\$[^$]*\$", "", body.replace(r"\$", ""))
+    assert not re.search(r"(?<!\\)[_%#^]", outside_math)
+    assert r"Toy\_1" in body and r"50 \% noise \& more" in body
+
+
+def test_latex_cells(study):
+    aggregate(study)
+    write_tables()
+    first, second = (REPORTS / "tables.tex").read_text().split(r"\begin{table}")[1:]
+    assert r"Slow & $51.00_{\pm 1.41}$" in first
+    assert r"Fast (no ema) & $\mathbf{71.00}_{\pm 1.41}$" in first
+    assert "Late & -- & -- & -- & -- & -- \\\\" in first
+    assert r"\midrule" + "\n" + r"Joint & $91.00_{\pm 1.41}$ & $90.00_{\pm 1.41}$ & -- & -- & -- \\" in first
+    assert "Slow & $50.00^{n=1}$" in second
+    assert "mathbf" not in second  # nothing is best while seeds are missing
+    forgetting = {line.split(" & ")[0]: line.split(" & ")[3] for line in first.splitlines() if line.count(" & ") == 5}
+    assert forgetting["Slow"].startswith(r"$\mathbf") and not forgetting["Fast (no ema)"].startswith(r"$\mathbf")
+
+
+def test_markdown(study):
+    aggregate(study)
+    write_tables()
+    text = (REPORTS / "tables.md").read_text()
+    assert r"# A small\_study" in text
+    assert "| Fast (no ema) | **71.00 ± 1.41** |" in text
+    assert "| *Joint* | 91.00 ± 1.41 | 90.00 ± 1.41 | – | – | – |" in text
+    assert "| Slow | 50.00 (n = 1) |" in text
+    assert "torch 2.0, numpy 1.5; commit abc+." in text
+    assert {line.count(" | ") for line in text.splitlines() if line.startswith("|")} == {len(COLUMNS)}
+
+
+def test_equal_results_give_equal_bytes(study):
+    def made():
+        aggregate(study)
+        write_tables()
+        write_figures()
+        return {path: path.read_bytes() for path in REPORTS.rglob("*") if path.is_file()}
+
+    first = made()
+    assert {path.name for path in first} == {"metrics.json", "tables.tex", "tables.md", "accuracy.pdf", "accuracy.png"}
+    assert made() == first
+
+
+def test_show(study):
+    aggregate(study)
+    out = StringIO()
+    show(console=Console(file=out, width=120))
+    text = " ".join(out.getvalue().split())
+    for part in (
+        "Fast (no ema) 71.00±1.41",
+        "Not run yet (5)",
+        "reports/tables.tex",
+        "runs/toy_one/vit/slow/seed0",
+        "wandb sync",
+    ):
+        assert part in text
+
+
+def test_what_is_missing_is_said(study):
+    with pytest.raises(UserError, match=r"reports/metrics\.json is missing"):
+        write_tables()
+    for path in Path("runs/toy_one").rglob("metrics.json"):
+        content = json.loads(path.read_text())
+        content["metrics"]["accuracy"] = [1.0]
+        path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="has 1 tasks, the dataset now 2"):
+        aggregate(study)
+    for path in Path("runs").rglob("metrics.json"):
+        path.unlink()
+    with pytest.raises(UserError, match="no run of study 'small' has metrics"):
+        aggregate(study)
+
+
+def test_reporting_needs_no_torch(study):
+    code = (
+        "import sys; from ntkcl.reporting import collect, figures, show, tables; import ntkcl.metrics, ntkcl.tracking;"
+        "collect.aggregate('small'); tables.write_tables(); figures.write_figures(); show.show();"
+        "assert 'torch' not in sys.modules and 'wandb' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
