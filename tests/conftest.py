@@ -1,6 +1,8 @@
 """Fixtures that all tests share."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -24,4 +26,26 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     clear_settings()
     yield tmp_path
+    clear_settings()
+
+
+@pytest.fixture(scope="session")
+def tiny_prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny project with its data and backbone; do not change it."""
+    folder = tmp_path_factory.mktemp("tiny") / "project"
+    shutil.copytree(REPOSITORY / "tests/tiny", folder)
+    command = "import ntkcl.data, ntkcl.backbones.pretraining as p; ntkcl.data.prepare('digits');"
+    command += "ntkcl.data.prepare('letters'); import torch; torch.set_num_threads(1); p.pretrain('vit_tiny', 'cpu')"
+    subprocess.run([sys.executable, "-c", command], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture
+def tiny(tiny_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A project with the tiny study, data and backbone ready, as the working directory."""
+    folder = tmp_path / "project"
+    shutil.copytree(tiny_prepared, folder)
+    monkeypatch.chdir(folder)
+    clear_settings()
+    yield folder
     clear_settings()

@@ -1,4 +1,4 @@
-"""Records a trajectory of our own learner in the format of `tests/trajectories/`, for shapes those files do not have."""
+"""Records a trajectory of our own learner in the format of `tests/trajectories/`, for other shapes than theirs."""
 
 import json
 from pathlib import Path

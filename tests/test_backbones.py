@@ -14,9 +14,9 @@ from ntkcl import backbones, data
 from ntkcl.backbones.augmentation import augment
 from ntkcl.backbones.pretraining import pretrain
 from ntkcl.config import backbone_digest, load_backbone
-from ntkcl.data.images import write_tensors
 from ntkcl.errors import UserError
 from ntkcl.settings import Pretraining
+from ntkcl.tensors import write_tensors
 from tests.conftest import clear_settings
 
 PATH = Path("backbones/nano.safetensors")

@@ -7,9 +7,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from ntkcl.config import backbone_digest, load_backbone
-from ntkcl.data.images import read_tensors
 from ntkcl.errors import UserError
 from ntkcl.settings import Architecture
+from ntkcl.tensors import read_tensors
 
 FORMAT = "ntkcl-backbone"
 VERSION = 1

@@ -12,13 +12,13 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ntkcl import data
+from ntkcl import __version__, data
 from ntkcl.backbones import FORMAT, VERSION, build, weights_path
 from ntkcl.backbones.augmentation import augment
 from ntkcl.config import backbone_digest, load_backbone
-from ntkcl.data.images import write_tensors
 from ntkcl.errors import UserError
 from ntkcl.settings import Pretraining
+from ntkcl.tensors import write_tensors
 
 Watch = Callable[[int, float], None]
 
@@ -120,7 +120,7 @@ def _write(name: str, model: VisionTransformer, accuracy: float) -> None:
         "backbone": name,
         "digest": backbone_digest(name),
         "held_out_accuracy": round(accuracy, 6) if accuracy == accuracy else None,
-        "libraries": {library: version(library) for library in ("torch", "timm", "numpy")},
+        "libraries": {library: version(library) for library in ("torch", "timm", "numpy")} | {"ntkcl": __version__},
     }
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
     write_tensors(weights_path(name), tensors, metadata)
