@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.config import backbone_digest, load_backbone
 from ntkcl.errors import UserError
 from ntkcl.settings import Architecture

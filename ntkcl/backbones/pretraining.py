@@ -8,13 +8,13 @@ from importlib.metadata import version
 import torch
 from rich.console import Console
 from rich.progress import Progress
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ntkcl import __version__, data
 from ntkcl.backbones import FORMAT, VERSION, build, weights_path
 from ntkcl.backbones.augmentation import augment
+from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.config import backbone_digest, load_backbone
 from ntkcl.errors import UserError
 from ntkcl.settings import Pretraining

@@ -31,8 +31,8 @@ def aggregate(study_name: str, reports: Path = REPORTS) -> dict[str, Any]:
 
     Returns:
         What was written: `study`, `title`, `seeds`, `provenance`, `runs` (the content of each `metrics.json`),
-        `missing` (names of runs that have none) and `summaries`, one for each (dataset, backbone, variant) in the
-        study's order, see `_summarize`.
+        `missing` (names of runs that have none), `summaries`, one for each (dataset, backbone, variant) in the study's
+        order, see `_summarize`, and `means`, the same means by name.
 
     Raises:
         UserError: no run has finished, or one was made for another number of tasks.
@@ -42,6 +42,7 @@ def aggregate(study_name: str, reports: Path = REPORTS) -> dict[str, Any]:
     found = {folder: read_json(folder / "metrics.json") for folder in folders if (folder / "metrics.json").exists()}
     if not found:
         raise UserError(f"no run of study '{study_name}' has metrics, e.g. {folders[0]}/metrics.json; run it first")
+    summaries = _summaries(study, found)
     content = {
         "study": study_name,
         "title": study.title,
@@ -49,7 +50,8 @@ def aggregate(study_name: str, reports: Path = REPORTS) -> dict[str, Any]:
         "provenance": _provenance(run["provenance"] for run in found.values()),
         "runs": list(found.values()),
         "missing": [str(folder.relative_to("runs")) for folder in folders if folder not in found],
-        "summaries": _summaries(study, found),
+        "summaries": summaries,
+        "means": _means(summaries),
     }
     write_json(reports / "metrics.json", content)
     return content
@@ -101,6 +103,16 @@ def _summarize(dataset: str, backbone: str, variant: str, runs: list[dict[str, A
             "mean": curves.mean(axis=0).tolist() if len(runs) else None,
             "std": curves.std(axis=0, ddof=1).tolist() if len(runs) > 1 else None,
         },
+    }
+
+
+def _means(summaries: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """The mean of each metric by run and name: what `dvc metrics show` and `diff` print, which skip lists."""
+    return {
+        "{dataset}/{backbone}/{variant}".format(**summary): {
+            name: metric["mean"] for name, metric in summary["metrics"].items() if metric
+        }
+        for summary in summaries
     }
 
 
