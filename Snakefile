@@ -7,6 +7,7 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
+from ntkcl import warm
 from ntkcl.adoption import RECORDS
 from ntkcl.config import backbone_digest, dataset_digest, load_backbone, load_dataset, load_study, resolve, runs_of
 from ntkcl.errors import UserError
@@ -29,6 +30,12 @@ if Path("reports/metrics.json").exists() and not RECORDS.exists() and "--touch" 
         "error: results are here, but Snakemake has no record of them (after `dvc pull`?); "
         f"run `ntkcl adopt {study_name}` to take them up, or delete reports/ and runs/ to start anew"
     )
+
+
+# Most jobs are short, and importing torch and timm takes seconds: local jobs fork from a process that has done it.
+onstart:
+    if workflow.executor_plugin.common_settings.local_exec:
+        warm.start()
 
 
 wildcard_constraints:

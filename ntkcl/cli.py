@@ -1,5 +1,6 @@
 """The command `ntkcl`: every step of the pipeline, as a person can type it."""
 
+import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ import click
 
 from ntkcl import __version__
 from ntkcl.errors import UserError
+from ntkcl.warm import hand_over
 
 # torch, timm and matplotlib take seconds to import: each command imports what it needs itself
 
@@ -46,6 +48,12 @@ def compute_options(command: Callable) -> Callable:
     return click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")(command)
 
 
+def usage() -> str:
+    """What this process has used so far. (Snakemake's benchmark sees time alone where jobs fork, see `ntkcl.warm`.)"""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return f"{used.ru_utime + used.ru_stime:.1f} s CPU, {used.ru_maxrss / 1024:.0f} MiB at most"
+
+
 @main.command("data")
 @click.argument("name")
 def data_command(name: str) -> None:
@@ -68,7 +76,7 @@ def backbone_command(name: str, device: str, threads: int) -> None:
 
     torch.set_num_threads(threads)
     pretrain(name, choose_device(device))
-    click.echo(f"backbones/{name}.safetensors is ready")
+    click.echo(f"backbones/{name}.safetensors is ready ({usage()})")
 
 
 @main.command()
@@ -91,7 +99,7 @@ def train(dataset: str, backbone: str, variant: str, seed: int, task: int, devic
     log = train_task(run, task, choose_device(device), on_epoch)
     for term, count in log.undefined().items():
         click.echo(f"warning: {term} was undefined in {count} of {len(log.rows)} steps and counted as 0", err=True)
-    click.echo(f"{run.state_path(task)} is ready")
+    click.echo(f"{run.state_path(task)} is ready ({usage()})")
 
 
 @main.command()
@@ -108,7 +116,8 @@ def evaluate(dataset: str, backbone: str, variant: str, seed: int, device: str, 
     torch.set_num_threads(threads)
     run = resolve(dataset, backbone, variant, seed)
     metrics = evaluate_run(run, choose_device(device))["metrics"]
-    click.echo(f"average accuracy {metrics['average_accuracy']:.2f}, final {metrics['final_accuracy']:.2f}")
+    accuracy = f"average accuracy {metrics['average_accuracy']:.2f}, final {metrics['final_accuracy']:.2f}"
+    click.echo(f"{run.folder}/metrics.json is ready: {accuracy} ({usage()})")
 
 
 @main.command("track")
@@ -193,5 +202,11 @@ def trajectory(file: Path, tolerance: float) -> None:
         raise UserError(f"{file}: {', '.join(bad)} differ by more than {tolerance:g}")
 
 
+def start() -> None:
+    """The console script: run in the pipeline's warm process if there is one, else here."""
+    code = hand_over()
+    sys.exit(main() if code is None else code)
+
+
 if __name__ == "__main__":
-    main()
+    start()
