@@ -20,12 +20,12 @@ test: install lint
 lint: install
 	ruff check .
 	ruff format --check .
-	snakefmt --check --quiet Snakefile workflow
+	snakefmt --check Snakefile workflow
 
 format: install
 	ruff check --fix .
 	ruff format .
-	snakefmt --quiet Snakefile workflow
+	snakefmt Snakefile workflow
 
 install: .venv/installed
 
