@@ -1,7 +1,7 @@
 """The training loop, one for all learners: optimizer, schedule, the log of the losses."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
@@ -53,10 +53,7 @@ class LossLog:
     """The losses of each step of one task: `step,epoch,lr,total` and the terms before their weights."""
 
     columns: tuple[str, ...] = ("step", "epoch", "lr", "total")
-    rows: list[list[float]] = None
-
-    def __post_init__(self) -> None:
-        self.rows = []
+    rows: list[list[float]] = field(default_factory=list)
 
     def csv(self) -> str:
         """As a table with a header; floats in their shortest exact form."""
