@@ -5,13 +5,11 @@ PYTHON ?= python3
 STUDY ?=
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 CONFIG := $(if $(STUDY),--config study=$(STUDY))
-# The kernel drops this lock with the process, so that a killed run never leaves one behind, as Snakemake's own would.
-SNAKEMAKE := mkdir -p .snakemake && flock --nonblock .snakemake/running snakemake --nolock --cores all $(CONFIG)
 
-.PHONY: tables test lint format install lock pull clean
+.PHONY: tables test lint format install lock clean
 
 tables: install
-	@$(SNAKEMAKE) reports/tables.tex
+	@snakemake --cores all reports/tables.tex $(CONFIG)
 	@ntkcl show
 
 test: install lint
@@ -31,6 +29,7 @@ install: .venv/installed
 
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@echo "installing 5.5 GB of packages into .venv: about two minutes"
 	$(PYTHON) -m venv .venv
 	pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
@@ -40,11 +39,6 @@ install: .venv/installed
 lock:
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
-
-# Results of someone else: from the DVC remote, then known to Snakemake.
-pull: install
-	dvc pull
-	ntkcl adopt $(STUDY)
 
 clean:
 	rm -rf data backbones runs reports/tables.* reports/metrics.json reports/figures reports/logs .snakemake

@@ -4,13 +4,12 @@
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
-from ntkcl import warm
-from ntkcl.adoption import RECORDS
-from ntkcl.config import backbone_digest, dataset_digest, load_backbone, load_dataset, load_study, resolve, runs_of
-from ntkcl.errors import UserError
+from ntkcl import lock, warm
+from ntkcl.adoption import adopt
+from ntkcl.config import backbone_digest, dataset_digest, load_backbone, load_study, report_digest, resolve, runs_of
+from ntkcl.errors import UserError, nearest
 
 min_version("9.0")
 
@@ -18,22 +17,25 @@ min_version("9.0")
 container: None
 
 
-study_name = config.setdefault("study", "quickstart")
+config.setdefault("study", "quickstart")
+config.setdefault("device", "auto")  # or cpu, cuda: where the jobs compute
 try:
-    study = load_study(study_name)
+    for key in config.keys() - {"study", "device"}:
+        raise UserError(f"unknown configuration '{key}' (--config); {nearest(key, ('study', 'device'))}")
+    study = load_study(config["study"])
     runs = runs_of(study)
+    if "--touch" not in sys.argv and (done := adopt(config["study"])):
+        print(done, file=sys.stderr)
 except UserError as error:
     sys.exit(f"error: {error}")
 
-if Path("reports/metrics.json").exists() and not RECORDS.exists() and "--touch" not in sys.argv:
-    sys.exit(
-        "error: results are here, but Snakemake has no record of them (after `dvc pull`?); "
-        f"run `ntkcl adopt {study_name}` to take them up, or delete reports/ and runs/ to start anew"
-    )
 
-
-# Most jobs are short, and importing torch and timm takes seconds: local jobs fork from a process that has done it.
 onstart:
+    try:
+        lock.hold(Path(".snakemake/running"))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    # Most jobs are short, and importing torch and timm takes seconds: local jobs fork from a process that has done it.
     if workflow.executor_plugin.common_settings.local_exec:
         warm.start()
 
@@ -55,7 +57,9 @@ localrules:
 
 rule all:
     input:
-        "reports/tables.tex",
+        multiext("reports/tables", ".tex", ".md"),
+        multiext("reports/figures/accuracy", ".pdf", ".png"),
+        [run.folder / "predictions.csv.gz" for run in runs],
 
 
 rule data:

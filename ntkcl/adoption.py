@@ -2,44 +2,63 @@
 
 import os
 import subprocess
+from base64 import urlsafe_b64encode
 from pathlib import Path
 
 from ntkcl.config import Run, load_study, runs_of
+from ntkcl.errors import UserError
 from ntkcl.files import read_json
 
-RECORDS = Path(".snakemake/metadata")
 REPORTS = [Path("reports") / name for name in ("metrics.json", "figures/accuracy.pdf", "tables.tex")]
 LONG_AGO = 946_684_800  # 2000-01-01, older than any result; a time of 0 does not make Snakemake rerun
 
 
 def adopt(study: str) -> str:
-    """Make Snakemake regard the present results of `study` as its own.
+    """Make Snakemake regard present results of `study` that it did not make as its own.
 
-    Snakemake judges by file times and by its records of parameters; a clone has neither. Runs whose digest is that of
-    the present settings are recorded as done. All others get the oldest possible time, so that they are rerun.
+    Snakemake judges by file times and by its records of parameters; after `dvc pull` neither fits. Runs whose digest is
+    that of the present settings are recorded as done. The others get the oldest possible time, so that they are rerun.
 
     Returns:
-        What was done, for people.
+        What was done, for people; nothing if there was nothing to do.
+
+    Raises:
+        UserError: Snakemake cannot record the results.
     """
-    if RECORDS.exists():
-        return "Snakemake has its records; nothing to adopt"
     runs = runs_of(load_study(study))
-    present = [run for run in runs if (run.folder / "metrics.json").exists()]
-    if not present:
-        return "no results to adopt"
-    fresh = [run for run in present if read_json(run.folder / "metrics.json")["digest"] == run.digest]
+    strange = [run for run in runs if not _is_known(run.folder / "metrics.json")]
+    if not strange:
+        return ""
+    fresh = [run for run in strange if read_json(run.folder / "metrics.json")["digest"] == run.digest]
     targets = [str(run.folder / "wandb") for run in fresh if (run.folder / "wandb").exists()]
-    if _report_is_of(runs) and len(fresh) == len(runs):
+    if len(fresh) == len(runs) and _report_is_of(runs):
         targets += [str(path) for path in REPORTS if path.exists()]
     else:
         _outdate(*REPORTS)
-    for run in present:
+    for run in strange:
         if run not in fresh:
             _outdate(*run.folder.rglob("*"))
     if targets:
-        command = ["snakemake", "--touch", "--forceall", "--cores", "1", "--quiet", "all", "--config", f"study={study}"]
-        subprocess.run([*command, "--", *targets], check=True, stdout=subprocess.DEVNULL)
-    return f"adopted {len(fresh)} of {len(runs)} runs; {len(runs) - len(fresh)} to run"
+        _record(study, targets)
+    return (
+        f"took up {len(fresh)} of {len(runs)} runs that came from elsewhere; {len(strange) - len(fresh)} are outdated"
+    )
+
+
+def _is_known(path: Path) -> bool:
+    """Whether `path` does not exist, or Snakemake has a record of it, or it was marked as outdated before."""
+    if not path.exists() or path.stat().st_mtime == LONG_AGO:
+        return True
+    name = urlsafe_b64encode(str(path).encode()).decode()  # as Snakemake names its records
+    return any((Path(".snakemake") / kind / name).exists() for kind in ("metadata", "incomplete"))
+
+
+def _record(study: str, targets: list[str]) -> None:
+    command = ["snakemake", "--touch", "--forceall", "--cores", "1", "--quiet", "all", "--config", f"study={study}"]
+    done = subprocess.run([*command, "--", *targets], capture_output=True, text=True)
+    if done.returncode:
+        reason = " ".join(done.stderr.split())[-200:]
+        raise UserError(f"Snakemake cannot take up the results in runs/ ({reason}); delete them")
 
 
 def _report_is_of(runs: list[Run]) -> bool:

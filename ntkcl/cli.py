@@ -124,7 +124,7 @@ def evaluate(dataset: str, backbone: str, variant: str, seed: int, device: str, 
 @run_arguments
 def track_command(dataset: str, backbone: str, variant: str, seed: int) -> None:
     """Log a finished run to Weights & Biases: offline unless you are logged in (WANDB_MODE decides)."""
-    from ntkcl.reporting.collect import run_folder
+    from ntkcl.config import run_folder
     from ntkcl.tracking import track
 
     track(run_folder(dataset, backbone, variant, seed))
@@ -134,9 +134,10 @@ def track_command(dataset: str, backbone: str, variant: str, seed: int) -> None:
 @click.argument("study")
 def aggregate(study: str) -> None:
     """Collect the metrics of all runs of STUDY in reports/metrics.json."""
+    from ntkcl.config import load_study, runs_of
     from ntkcl.reporting.collect import aggregate
 
-    aggregate(study)
+    aggregate(study, {run.folder: run.digest for run in runs_of(load_study(study))})
 
 
 @main.command()
@@ -164,23 +165,15 @@ def show() -> None:
 
 
 @main.command()
-@click.argument("study", default="quickstart")
-def check(study: str) -> None:
-    """Validate all settings of STUDY; nothing is run."""
-    from ntkcl.config import load_study, runs_of
+@click.argument("studies", nargs=-1)
+def check(studies: tuple[str, ...]) -> None:
+    """Validate all settings of STUDIES, of all in params/studies/ by default; nothing is run."""
+    from ntkcl.config import PARAMS, load_study, runs_of
 
-    runs = runs_of(load_study(study))
-    tasks = sum(len(run.tasks) for run in runs)
-    click.echo(f"study {study}: {len(runs)} runs, {tasks} training jobs, all settings valid")
-
-
-@main.command()
-@click.argument("study", default="quickstart")
-def adopt(study: str) -> None:
-    """Let Snakemake take up results that came from elsewhere (`dvc pull`); what has other settings will be rerun."""
-    from ntkcl.adoption import adopt
-
-    click.echo(adopt(study))
+    for study in studies or sorted(path.stem for path in (PARAMS / "studies").glob("*.yaml")):
+        runs = runs_of(load_study(study))
+        tasks = sum(len(run.tasks) for run in runs)
+        click.echo(f"study {study}: {len(runs)} runs, {tasks} training jobs, all settings valid")
 
 
 @main.group(cls=Commands)
@@ -198,6 +191,7 @@ def trajectory(file: Path, tolerance: float) -> None:
     errors = verify_trajectory(file)
     for group, error in errors.items():
         click.echo(f"{group:22} {error:.1e}")
+    click.echo(f"largest {max(errors.values()):.1e}, limit {tolerance:g}")
     if bad := [group for group, error in errors.items() if not error <= tolerance]:
         raise UserError(f"{file}: {', '.join(bad)} differ by more than {tolerance:g}")
 

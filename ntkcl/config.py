@@ -44,7 +44,7 @@ class Run:
     @property
     def folder(self) -> Path:
         """Where the run's files lie."""
-        return Path("runs") / self.name
+        return run_folder(self.dataset_name, self.backbone_name, self.variant, self.seed)
 
     @property
     def tasks(self) -> list[Task]:
@@ -65,8 +65,7 @@ class Run:
     @property
     def label(self) -> str:
         """Name in tables."""
-        _, _, variant = self.variant.partition("/")
-        return f"{self.method.label} ({variant.replace('_', ' ')})" if variant else self.method.label
+        return variant_label(self.method, self.variant)
 
     def describe(self) -> dict[str, Any]:
         """All settings in plain types, for logs and metrics."""
@@ -84,6 +83,17 @@ class Run:
             "backbone_settings": self.backbone.model_dump(mode="json"),
             "class_order_seed": self.class_order_seed,
         }
+
+
+def run_folder(dataset: str, backbone: str, variant: str, seed: int) -> Path:
+    """Where the files of a run lie."""
+    return Path("runs") / dataset / backbone / variant / f"seed{seed}"
+
+
+def variant_label(method: Method, variant: str) -> str:
+    """Name in tables of `variant`, which is the method's name or `method/name`."""
+    _, _, name = variant.partition("/")
+    return f"{method.label} ({name.replace('_', ' ')})" if name else method.label
 
 
 def digest_of(*parts: Any) -> str:
@@ -119,10 +129,9 @@ def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str
     """The valid keys of the model that lies at `place` inside `model`."""
     for part in place:
         field = model.model_fields.get(str(part))
-        candidates = [field.annotation] if field else []
         if field is None:  # a key of a mapping such as `datasets`: the mapping's own model was found one step before
             continue
-        for candidate in [*candidates, *getattr(field.annotation, "__args__", ())]:
+        for candidate in [field.annotation, *getattr(field.annotation, "__args__", ())]:
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 model = candidate
     return list(model.model_fields)
@@ -166,7 +175,11 @@ def load_backbone(name: str) -> Backbone:
 def load_method(name: str) -> Method:
     """The method `name`."""
     path = PARAMS / "methods" / f"{name}.yaml"
-    return validated(Method, _read_yaml(path, "method"), str(path))
+    method = validated(Method, _read_yaml(path, "method"), str(path))
+    known = {file.stem for file in (PARAMS / "datasets").glob("*.yaml")}
+    for dataset in method.datasets.keys() - known:
+        raise UserError(f"{path}: unknown dataset 'datasets.{dataset}'; {nearest(dataset, known)}")
+    return method
 
 
 @cache
@@ -193,10 +206,29 @@ def _resolve_variant(dataset_name: str, variant: str) -> tuple[Method, Model, Tr
     return method, validated(model, settings, f"{where}, settings"), validated(Training, training, f"{where}, training")
 
 
+@cache
 def dataset_digest(name: str) -> str:
-    """Names the content of a dataset's files."""
+    """Names the content of a dataset's files.
+
+    Raises:
+        UserError: the source of the dataset is unknown, or one of its options is wrong.
+    """
+    from ntkcl.data import options_of  # needs torch; not all who read settings do
+
     dataset = load_dataset(name)
-    return digest_of(dataset.source, dataset.options, dataset.classes)
+    return digest_of(dataset.source, options_of(name), dataset.classes)
+
+
+def report_digest(study: Study) -> str:
+    """Names the words that tables and figures take from the settings: titles, labels and notes."""
+    methods = [load_method(variant.partition("/")[0]) for variant in study.variants]
+    datasets = [load_dataset(name) for name in study.datasets]
+    return digest_of(
+        study,
+        [[method.label, method.protocol] for method in methods],
+        [[dataset.label, dataset.note, dataset.task_sizes] for dataset in datasets],
+        [load_backbone(name).label for name in study.backbones],
+    )
 
 
 def backbone_digest(name: str) -> str:
@@ -213,11 +245,10 @@ def resolve(dataset_name: str, backbone_name: str, variant: str, seed: int) -> R
     """
     dataset, backbone = load_dataset(dataset_name), load_backbone(backbone_name)
     method, settings, training = _resolve_variant(dataset_name, variant)
-    class_order_seed = seed if dataset.class_order_seed is None else dataset.class_order_seed
     digest = digest_of(
         dataset_digest(dataset_name),
         dataset.task_sizes,
-        class_order_seed,
+        dataset.class_order_seed,
         backbone_digest(backbone_name),
         method.learner,
         method.protocol,

@@ -1,5 +1,6 @@
 """Writing files so that nobody ever sees half of one."""
 
+import contextlib
 import json
 import os
 from collections.abc import Callable
@@ -15,15 +16,18 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         UserError: the file cannot be written (full disk, no permission); the previous file, if any, is untouched.
     """
-    temporary = path.with_name(f".{path.name}.partial")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left_over in path.parent.glob(f".{path.name}.*.partial"):  # of a killed process
+            left_over.unlink()
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         reason = error.strerror or str(error)
         raise UserError(
             f"cannot write {path}: {reason}; free space or fix the permission, then run the same command again "

@@ -5,7 +5,7 @@ A file under `params/` is one of these models in YAML. A method's own settings a
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -163,3 +163,10 @@ class Study(Model):
     backbones: Annotated[list[Name], Field(min_length=1)]
     variants: Annotated[list[str], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+
+    @field_validator("datasets", "backbones", "variants", "seeds")
+    @classmethod
+    def _each_once(cls, values: list) -> list:
+        if twice := [value for value in values if values.count(value) > 1]:
+            raise ValueError(f"{twice[0]} stands there twice; name each once")
+        return values

@@ -47,7 +47,10 @@ def track(run_folder: Path) -> None:
         raise UserError(f"WANDB_MODE is '{mode}'; {nearest(mode, MODES)}")
     folder = run_folder / "wandb"
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}; fix the permission or free space") from error
     if mode == "disabled":
         return
     # wandb's own log goes to its cache, by default in the home folder; its reports of errors go over the network
@@ -56,6 +59,8 @@ def track(run_folder: Path) -> None:
         if MODES[mode] if mode else _logged_in(server):
             _upload(offline, server)
     shutil.rmtree(folder / "cache", ignore_errors=True)
+    for empty in [path for path in folder.rglob("*") if path.is_dir() and not any(path.iterdir())]:
+        empty.rmdir()  # DVC does not keep them, and would report them as deleted
     for link in filter(Path.is_symlink, folder.rglob("*")):
         link.unlink()  # points into the cache that is gone; DVC refuses to version a dangling link
 

@@ -28,6 +28,8 @@ RENAMES = [
 ]
 TERMS = {"ce_channel", "ce_patch", "ce_hybrid", "info_nce", "dissimilarity", "regularization", "total", "lr"}
 COLUMNS = {"l2_to_previous": "regularization"}
+# what numpy, timm and torch raise on a file of another kind
+NOT_A_TRAJECTORY = (LookupError, ValueError, TypeError, AssertionError, BadZipFile, EOFError, RuntimeError, OSError)
 RECIPE = re.compile(
     r"0\.5 \* kron\(RandomState\(\[seed, 2, class\]\)\.rand\((\d+), (\d+), (\d+)\), ones\(\((\d+), (\d+)\)\)\) \+ "
     r"0\.5 \* RandomState\(\[seed, split, class\]\)\.rand\(n, (\d+), (\d+), (\d+)\)"
@@ -48,7 +50,7 @@ def verify_trajectory(path: Path) -> dict[str, float]:
     torch.set_default_dtype(torch.float64)
     try:
         return Replay.of(path).run()
-    except (KeyError, ValueError, BadZipFile, EOFError, RuntimeError, OSError) as error:
+    except NOT_A_TRAJECTORY as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{path} is no trajectory that can be replayed ({reason}); see docs/trajectories.md") from error
     finally:
@@ -88,6 +90,9 @@ class Replay:
             self._compare("features", features[ours], self.arrays[f"features/{name}"])
         for task in tasks_of(self.meta["sizes"]):
             self._task(task)
+            for part in ("trained", "consolidated"):
+                if not any(name.startswith(f"task{task.index}/{part}/") for name in self.arrays):
+                    raise ValueError(f"no task{task.index}/{part} in the file")
         return dict(self.errors)
 
     def _task(self, task: Task) -> None:

@@ -67,6 +67,15 @@ STUDY, METHOD, DATASET = (f"params/{name}.yaml" for name in ("studies/quickstart
         (METHOD, "learner: ntk_cl", "learner: ntkcl", "unknown learner 'ntkcl'"),
         (METHOD, "adapter_width", "adpter_width", "unknown key 'adpter_width'; did you mean 'adapter_width'?"),
         (METHOD, "epochs: 2", "epoch: 2", "unknown key 'epoch'; did you mean 'epochs'?"),
+        (
+            METHOD,
+            "label:",
+            "datasets: {digitz: {}}\nlabel:",
+            "unknown dataset 'datasets.digitz'; did you mean",
+        ),
+        (STUDY, "seeds: [0]", "seeds: [0, 0]", "seeds: 0 stands there twice; name each once"),
+        (DATASET, "source: digits", "source: digitz", "unknown source 'digitz'"),
+        (DATASET, "size: 16", "sice: 16", "options: unknown key 'sice'; did you mean 'size'?"),
         (METHOD, "epochs: 2", "lr: -1", "training: lr: Input should be greater than 0"),
         (METHOD, "label: NTK-CL", "label: [", "params/methods/ntk_cl.yaml is not valid YAML"),
         (DATASET, "first_task: 6", "first_task: 5", "10 classes do not fit a first task of 5 and later tasks of 4"),
@@ -94,6 +103,8 @@ def test_the_shipped_studies_are_valid(project):
 def test_equal_settings_have_equal_digests_however_they_are_written(tiny):
     first = resolve("digits", "vit_tiny", "ntk_cl", 0).digest
     change(METHOD, "epochs: 2", "epochs: 2, momentum: 0.9")
+    assert resolve("digits", "vit_tiny", "ntk_cl", 0).digest == first
+    change(DATASET, "size: 16", "size: 16, holdout: test")
     assert resolve("digits", "vit_tiny", "ntk_cl", 0).digest == first
     change(METHOD, "momentum: 0.9", "momentum: 0.8")
     assert resolve("digits", "vit_tiny", "ntk_cl", 0).digest != first

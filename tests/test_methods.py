@@ -1,6 +1,7 @@
 """What must hold for the learners, whatever the numbers are."""
 
 import itertools
+import math
 
 import pytest
 import torch
@@ -53,12 +54,11 @@ def ntk_cl(**settings) -> NTKCL:
 
 
 def naive_info_nce(features, labels, temperature):
-    rows = F.normalize(features, dim=1)
-    n = range(len(rows))
-    similarity = [[float(rows[i] @ rows[j]) / temperature for j in n] for i in n]
-    pairs = sum(torch.tensor(similarity[i][j]).exp() for i in n for j in n if i != j and labels[i] == labels[j])
-    others = [sum(torch.tensor(similarity[i][j]).exp() for j in n if j != i).log() for i in n]
-    return -pairs.log() + sum(others) / len(rows)
+    rows, n = F.normalize(features, dim=1), range(len(features))
+    similarity = [[math.exp(float(rows[i] @ rows[j]) / temperature) for j in n] for i in n]
+    pairs = sum(similarity[i][j] for i in n for j in n if i != j and labels[i] == labels[j])
+    others = [math.log(sum(similarity[i][j] for j in n if j != i)) for i in n]
+    return -math.log(pairs) + sum(others) / len(rows)
 
 
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=8), st.integers(0, 10_000))
@@ -72,7 +72,7 @@ def test_info_nce_is_the_formula(labels, seed):
         assert value.isnan()
         assert (features.grad == 0).all()
     else:
-        assert value.item() == pytest.approx(naive_info_nce(features.detach(), labels, 0.5).item(), rel=1e-5)
+        assert value.item() == pytest.approx(naive_info_nce(features.detach(), labels, 0.5), rel=1e-9, abs=1e-9)
 
 
 def test_info_nce_of_one_row_is_undefined():
@@ -187,8 +187,32 @@ def test_a_batch_without_a_pair_counts_as_zero_or_stops():
     training = Training(lr=0.05, epochs=1, batch_size=1)
     _, logs = learn(ntk_cl(), training=training)
     assert logs[0].undefined() == {"info_nce": 8}
-    with pytest.raises(UserError, match=r"not finite at task 0, epoch 0, step 0 .*info_nce nan"):
+    with pytest.raises(UserError, match=r"not finite at task 0, epoch 1, step 0 .*info_nce nan"):
         learn(ntk_cl(undefined_terms="error"), training=training)
+
+
+def test_info_nce_sees_as_many_earlier_prototypes_as_the_batch_size():
+    """They are drawn anew in each step, without replacement."""
+    seen = []
+    learner = ntk_cl()
+    original = learner._info_nce.__func__.__globals__["info_nce"]
+
+    def watch(features, labels, temperature):
+        seen.append(labels.tolist())
+        return original(features, labels, temperature)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ntkcl.methods.ntk_cl.info_nce", watch)
+        learn(learner, sizes=(6, 2), training=Training(lr=0.05, epochs=3, batch_size=4))
+    drawn = [labels[4:] for labels in seen if len(labels) == 8]
+    assert len(drawn) == 6
+    assert all(len(set(labels)) == 4 and max(labels) < 6 for labels in drawn)
+    assert len({tuple(labels) for labels in drawn}) > 1
+
+
+def test_inference_feature_changes_scores_alone():
+    states = {feature: learn(ntk_cl(inference_feature=feature))[0][2] for feature in ("hybrid", "channel")}
+    assert all(torch.equal(value, states["channel"][name]) for name, value in states["hybrid"].items())
 
 
 def test_dropout_of_the_previous_branch_is_a_setting():
@@ -282,3 +306,5 @@ def test_a_backbone_without_class_token_is_refused():
     vit = VisionTransformer(**shape, class_token=False, global_pool="avg")
     with pytest.raises(UserError, match="no class token"):
         SimpleCIL(vit, SimpleCIL.Settings())
+    with pytest.raises(UserError, match="before the last norm"):
+        SimpleCIL(VisionTransformer(**shape, global_pool="avg"), SimpleCIL.Settings())

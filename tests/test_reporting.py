@@ -47,7 +47,7 @@ def write_run(dataset, variant, seed, average, **parts):
     made = {"device": "CPU (one)", "versions": {"torch": "2.0", "numpy": "1.5"}, "commit": "abc+"} | parts
     folder = run_folder(dataset, "vit", variant, seed)
     folder.mkdir(parents=True)
-    content = {"run": names, "digest": "d", "provenance": made, "metrics": metrics}
+    content = {"run": names, "digest": "d", "provenance": [made], "metrics": metrics}
     (folder / "metrics.json").write_text(json.dumps(content))
 
 

@@ -11,7 +11,7 @@ from ntkcl.config import resolve
 from ntkcl.data.stream import TaskStream
 from ntkcl.errors import UserError
 from ntkcl.training.loop import ArrayImages, learn_task
-from ntkcl.training.train import new_learner, seed_everything, train_task
+from ntkcl.training.train import new_learner, train_task
 
 CPU = torch.device("cpu")
 
@@ -27,7 +27,7 @@ def test_tasks_in_jobs_of_their_own_equal_one_process(run):
         torch.manual_seed(1234 + index)  # what was drawn before must not matter
         train_task(run, index, CPU)
     stream = TaskStream.of(run)
-    seed_everything(run.seed)
+    torch.manual_seed(run.seed)
     learner = new_learner(run)
     for task in run.tasks:
         rows = stream.train_rows(task)

@@ -31,7 +31,7 @@ def run_folder(tmp_path):
     content = {
         "run": NAMES | {"protocol": "incremental", "settings": SETTINGS},
         "digest": "0123456789ab",
-        "provenance": {"device": "cpu", "versions": {"torch": "2"}, "commit": "c"},
+        "provenance": [{"device": "cpu", "versions": {"torch": "2"}, "commit": "c"}],
         "metrics": {"accuracy": CURVE, "accuracy_matrix": MATRIX, "final_accuracy": 70.0, "forgetting": None},
     }
     (folder / "metrics.json").write_text(json.dumps(content))

@@ -7,6 +7,7 @@ from types import ModuleType
 from ntkcl.config import dataset_digest, load_dataset, validated
 from ntkcl.data.images import ImageSet, read_images, write_images
 from ntkcl.errors import UserError, nearest
+from ntkcl.settings import Model
 
 SOURCES = {
     "digits": "ntkcl.data.digits",
@@ -27,6 +28,16 @@ def source_module(name: str) -> ModuleType:
     return import_module(SOURCES[name])
 
 
+def options_of(name: str) -> Model:
+    """The options of the dataset `name`, checked by the source that they are for.
+
+    Raises:
+        UserError: the source is unknown, or an option is wrong.
+    """
+    dataset = load_dataset(name)
+    return validated(source_module(dataset.source).Options, dataset.options, f"params/datasets/{name}.yaml, options")
+
+
 def folder(name: str) -> Path:
     """Where the files of the dataset `name` lie."""
     return Path("data") / name
@@ -40,8 +51,7 @@ def prepare(name: str) -> None:
     """
     dataset = load_dataset(name)
     where = f"params/datasets/{name}.yaml"
-    source = source_module(dataset.source)
-    images = source.make(validated(source.Options, dataset.options, f"{where}, options"))
+    images = source_module(dataset.source).make(options_of(name))
     made = len(set(images.classes))
     if made != dataset.classes:
         raise UserError(
@@ -61,4 +71,4 @@ def load(name: str) -> ImageSet:
     return read_images(folder(name), expected, remedy=f"run `ntkcl data {name}` (or `snakemake --cores all data`)")
 
 
-__all__ = ["SOURCES", "ImageSet", "folder", "load", "prepare", "source_module"]
+__all__ = ["SOURCES", "ImageSet", "folder", "load", "options_of", "prepare", "source_module"]

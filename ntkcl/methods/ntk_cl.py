@@ -53,7 +53,7 @@ class NTKCLSettings(Model):
     undefined_terms: Literal["zero", "error"] = Field(
         "zero", description="InfoNCE of a batch without a positive pair: 0, as released, or stop"
     )
-    inference_feature: Feature = "hybrid"
+    inference_feature: Feature = Field("hybrid", description="what is compared with the (hybrid) prototypes")
     inference_weights: tuple[float, float, float] = Field(
         (1.0, 0.3, 0.1), description="of the pre-trained, previous and current section"
     )
@@ -75,8 +75,8 @@ class Branch(nn.Module):
 class Fusion(nn.Module):
     """hybrid = channel + a * patch + b * attention(query = patch, key = value = channel), without an output map.
 
-    Keys and queries have length one, so the softmax is 1 and the attention equals the value map; query and key get no
-    gradient from it. They are kept, since weight decay and the regularization act on them as in the released code.
+    A softmax over a single key is 1: the attention is its value map, and no gradient reaches query and key. They are
+    kept, since weight decay and the regularization act on them as in the released code.
     """
 
     def __init__(self, dim: int, settings: NTKCLSettings) -> None:
@@ -160,7 +160,8 @@ class NTKCL(Learner):
                 total = total + weight * terms[f"ce_{name}"]
         if s.info_nce_weight:
             terms["info_nce"] = self._info_nce(features["hybrid"], labels)
-            known = terms["info_nce"].nan_to_num() if s.undefined_terms == "zero" else terms["info_nce"]
+            term = terms["info_nce"]
+            known = torch.where(term.isfinite(), term, 0.0) if s.undefined_terms == "zero" else term
             total = total - s.info_nce_weight * known
         if s.dissimilarity_weight:
             directions = F.normalize(features["channel"], dim=1) + F.normalize(features["patch"], dim=1)
@@ -176,7 +177,7 @@ class NTKCL(Learner):
         """The running mean takes in the current copy (not after the last task); then the class means are taken."""
         if not task.is_last:
             self._consolidate(task)
-        features = ((self.features(images)[self.settings.inference_feature], labels) for images, labels in batches)
+        features = ((self.features(images)["hybrid"], labels) for images, labels in batches)
         self.prototypes[task.first_class :] = class_means(features, task)
 
     def scores(self, images: Tensor) -> Tensor:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class PatchPrompt(nn.Module):
     """P = LN(W h + b): a linear map over the token axis makes `count` prompts of `tokens` tokens.
 
-    Everything is zero at the start, the LayerNorm's weight too. So W, b and that weight never receive a gradient, and
-    only the LayerNorm's bias learns: as released, this is one learned vector a block, inserted `count` times.
+    It starts at zero throughout, including the scale of LN, which blocks the gradients of W, b and of that scale:
+    only the bias of LN learns. As released, then, a block inserts one learned vector `count` times.
     """
 
     def __init__(self, dim: int, tokens: int, count: int) -> None:

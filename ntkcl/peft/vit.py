@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ntkcl.errors import UserError
 
@@ -14,12 +14,14 @@ def check(vit: "VisionTransformer") -> None:
     """Make sure that `vit` is of the kind that the modules here can act on.
 
     Raises:
-        UserError: it has no class token, or blocks other than timm's `Block`.
+        UserError: it has no class token, no norm before pooling, or blocks other than timm's `Block`.
     """
     from timm.models.vision_transformer import Block
 
     if getattr(vit, "cls_token", None) is None:
         raise UserError("the backbone has no class token; choose a VisionTransformer with one")
+    if isinstance(vit.norm, nn.Identity):
+        raise UserError("the backbone pools its tokens before the last norm; build it with global_pool='token'")
     if strange := {type(block).__name__ for block in vit.blocks if type(block) is not Block}:
         raise UserError(f"the backbone has blocks of type {', '.join(strange)}; choose one with timm's plain Block")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ntkcl.config import load_backbone, load_dataset, load_method, load_study
+from ntkcl.config import load_backbone, load_dataset, load_method, load_study, run_folder, variant_label
 from ntkcl.errors import UserError
 from ntkcl.files import read_json, write_json
 from ntkcl.metrics import summary
@@ -21,13 +21,13 @@ METRICS = ("average_accuracy", "final_accuracy", "forgetting", "backward_transfe
 REPORTS = Path("reports")
 
 
-def run_folder(dataset: str, backbone: str, variant: str, seed: int) -> Path:
-    """Where the files of a run lie; the same as `ntkcl.config.Run.folder`."""
-    return Path("runs") / dataset / backbone / variant / f"seed{seed}"
-
-
-def aggregate(study_name: str, reports: Path = REPORTS) -> dict[str, Any]:
+def aggregate(study_name: str, digests: dict[Path, str] | None = None, reports: Path = REPORTS) -> dict[str, Any]:
     """Gather the metrics of a study's runs, summarize them over seeds and write `reports/metrics.json`.
+
+    Args:
+        study_name: the study.
+        digests: the present digest of each run's folder, to refuse runs of other settings.
+        reports: where `metrics.json` is written.
 
     Returns:
         What was written: `study`, `title`, `seeds`, `provenance`, `runs` (the content of each `metrics.json`),
@@ -40,6 +40,9 @@ def aggregate(study_name: str, reports: Path = REPORTS) -> dict[str, Any]:
     study = load_study(study_name)
     folders = [run_folder(*names) for names in product(study.datasets, study.backbones, study.variants, study.seeds)]
     found = {folder: read_json(folder / "metrics.json") for folder in folders if (folder / "metrics.json").exists()}
+    for folder, run in found.items():
+        if digests and run["digest"] != digests[folder]:
+            raise UserError(f"{folder} was made with other settings; run `snakemake --cores all {folder}/metrics.json`")
     if not found:
         raise UserError(f"no run of study '{study_name}' has metrics, e.g. {folders[0]}/metrics.json; run it first")
     summaries = _summaries(study, found)
@@ -47,7 +50,7 @@ def aggregate(study_name: str, reports: Path = REPORTS) -> dict[str, Any]:
         "study": study_name,
         "title": study.title,
         "seeds": study.seeds,
-        "provenance": _provenance(run["provenance"] for run in found.values()),
+        "provenance": _provenance(part for run in found.values() for part in run["provenance"]),
         "runs": list(found.values()),
         "missing": [str(folder.relative_to("runs")) for folder in folders if folder not in found],
         "summaries": summaries,
@@ -84,8 +87,7 @@ def _summarize(dataset: str, backbone: str, variant: str, runs: list[dict[str, A
 
     Each metric is a `ntkcl.metrics.summary`, or None where nothing was run or the metric has no meaning.
     """
-    method_name, _, variant_name = variant.partition("/")
-    method = load_method(method_name)
+    method = load_method(variant.partition("/")[0])
     curves = np.array([_curve(run, len(load_dataset(dataset).task_sizes)) for run in runs])
     return {
         "dataset": dataset,
@@ -95,7 +97,7 @@ def _summarize(dataset: str, backbone: str, variant: str, runs: list[dict[str, A
         "backbone": backbone,
         "backbone_label": load_backbone(backbone).label,
         "variant": variant,
-        "label": f"{method.label} ({variant_name.replace('_', ' ')})" if variant_name else method.label,
+        "label": variant_label(method, variant),
         "protocol": method.protocol,
         "seeds": [run["run"]["seed"] for run in runs],
         "metrics": {name: _summary_of([run["metrics"][name] for run in runs]) for name in METRICS},

@@ -10,6 +10,7 @@ from ntkcl.config import Run
 from ntkcl.data.stream import TaskStream
 from ntkcl.files import write_atomically, write_json
 from ntkcl.metrics import run_metrics
+from ntkcl.provenance import provenance
 from ntkcl.training.loop import ArrayImages
 from ntkcl.training.state import load_state
 from ntkcl.training.train import new_learner
@@ -24,16 +25,17 @@ def evaluate(run: Run, device: torch.device) -> dict:
         The content of `metrics.json`.
     """
     stream, sizes = TaskStream.of(run), run.dataset.task_sizes
-    tables, scores_of = [], None
+    tables, scores_of, made_with = [], None, [provenance(device.type)]
     for index in range(len(sizes)):
         if index < len(run.tasks):
             scores_of, about = _scorer(run, index, stream, device)
+            made_with += [about["provenance"]] if about["provenance"] not in made_with else []
         tables.append(_predictions(index, stream, sum(sizes[: index + 1]), scores_of))
     predictions = pd.concat(tables, ignore_index=True)
     content = {
         "run": run.describe(),
         "digest": run.digest,
-        "provenance": about["provenance"],
+        "provenance": made_with,
         "metrics": run_metrics(predictions, sizes, run.method.protocol),
     }
     compression = {"method": "gzip", "mtime": 1}

@@ -1,5 +1,6 @@
 """The training loop, one for all learners: optimizer, schedule, the log of the losses."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -63,7 +64,8 @@ class LossLog:
 
     def undefined(self) -> dict[str, int]:
         """How often a term was not defined and counted as 0."""
-        counts = {name: sum(row[index] != row[index] for row in self.rows) for index, name in enumerate(self.columns)}
+        columns = zip(self.columns, zip(*self.rows, strict=True), strict=True) if self.rows else ()
+        counts = {name: sum(not math.isfinite(value) for value in values) for name, values in columns}
         return {name: count for name, count in counts.items() if count}
 
 
@@ -126,12 +128,12 @@ def _train_epoch(
     log.columns = (*LossLog.columns, *terms)
     first = len(log.rows)
     values = torch.stack(steps).tolist()
-    log.rows += [[first + index, epoch, lr, *row] for index, row in enumerate(values)]
+    log.rows += [[first + index, epoch + 1, lr, *row] for index, row in enumerate(values)]
     for row in log.rows[first:]:
-        if not -torch.inf < row[3] < torch.inf:
+        if not math.isfinite(row[3]):
             losses = ", ".join(f"{name} {value:.4g}" for name, value in zip(log.columns[3:], row[3:], strict=True))
             raise UserError(
-                f"the loss is not finite at task {task.index}, epoch {epoch}, step {row[0]} ({losses}); "
+                f"the loss is not finite at task {task.index}, epoch {epoch + 1}, step {row[0]} ({losses}); "
                 "lower lr, or the weight of the term that grew; earlier tasks are kept"
             )
     return sum(row[0] for row in values) / len(values)

@@ -40,7 +40,9 @@ def load_state(path: Path, learner: Learner, run: Run, learned: Iterable[Task]) 
         UserError: the file is missing, truncated, foreign, or made with other settings.
     """
     learned = list(learned)
-    remedy = f"delete {path.parent} and run `snakemake --cores all {path}`"
+    remedy = f"run `snakemake --cores all {path}`"
+    if path.exists():
+        remedy = f"delete {path.parent} and {remedy}"
     tensors, about = read_tensors(path, FORMAT, VERSION, run.digest, remedy)
     if (about.get("run"), about.get("task")) != (run.name, learned[-1].index):
         raise UserError(f"{path} is the state of task {about.get('task')} of {about.get('run')}; {remedy}")

@@ -1,9 +1,7 @@
 """Train one task of a run, from the state of the task before."""
 
-import random
 from collections.abc import Callable
 
-import numpy as np
 import torch
 
 from ntkcl import backbones
@@ -29,13 +27,6 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def seed_everything(seed: int) -> None:
-    """Seed torch (all devices), numpy and Python."""
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)
-
-
 def new_learner(run: Run) -> Learner:
     """A learner that has not learned anything, on its frozen backbone."""
     return learner_class(run.method.learner)(backbones.load(run.backbone_name), run.settings)
@@ -55,7 +46,7 @@ def train_task(
     if not 0 <= index < len(tasks):
         raise UserError(f"{run.name} has no task {index}; it has tasks 0 to {len(tasks) - 1}")
     task, stream = tasks[index], TaskStream.of(run)
-    seed_everything(run.seed)
+    torch.manual_seed(run.seed)  # the only generators that training draws from are torch's
     learner = new_learner(run)
     if index:
         load_state(run.state_path(index - 1), learner, run, tasks[:index])

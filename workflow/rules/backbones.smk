@@ -12,4 +12,4 @@ rule pretrain_backbone:
     message:
         "backbone: {wildcards.backbone} (takes minutes; progress in {log})"
     shell:
-        "ntkcl backbone {wildcards.backbone} > {log} 2>&1"
+        "ntkcl backbone {wildcards.backbone} --device {config[device]} > {log} 2>&1"

@@ -21,7 +21,8 @@ rule evaluate_run:
     message:
         "evaluate: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "ntkcl evaluate {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed} > {log} 2>&1"
+        "ntkcl evaluate {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
+        " --device {config[device]} > {log} 2>&1"
 
 
 rule track_run:

@@ -8,7 +8,8 @@ rule aggregate:
     benchmark:
         "reports/logs/aggregate.benchmark.tsv"
     params:
-        study=study_name,
+        study=config["study"],
+        words=report_digest(study),  # labels and notes
     message:
         "collect the metrics of study {params.study}"
     shell:

@@ -27,4 +27,4 @@ rule train_task:
         "train: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}, task {wildcards.task}"
     shell:
         "ntkcl train {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
-        " --task {wildcards.task} > {log} 2>&1"
+        " --task {wildcards.task} --device {config[device]} > {log} 2>&1"
