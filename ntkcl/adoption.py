@@ -5,7 +5,7 @@ import subprocess
 from base64 import urlsafe_b64encode
 from pathlib import Path
 
-from ntkcl.config import Run, load_study, runs_of
+from ntkcl.config import Run, load_study, report_digest, runs_of
 from ntkcl.errors import UserError
 from ntkcl.files import read_json
 
@@ -31,7 +31,7 @@ def adopt(study: str) -> str:
         return ""
     fresh = [run for run in strange if read_json(run.folder / "metrics.json")["digest"] == run.digest]
     targets = [str(run.folder / "wandb") for run in fresh if (run.folder / "wandb").exists()]
-    if len(fresh) == len(runs) and _report_is_of(runs):
+    if len(fresh) == len(runs) and _report_is_of(study, runs):
         targets += [str(path) for path in REPORTS if path.exists()]
     else:
         _outdate(*REPORTS)
@@ -61,10 +61,12 @@ def _record(study: str, targets: list[str]) -> None:
         raise UserError(f"Snakemake cannot take up the results in runs/ ({reason}); delete them")
 
 
-def _report_is_of(runs: list[Run]) -> bool:
+def _report_is_of(study: str, runs: list[Run]) -> bool:
     if not REPORTS[0].exists():
         return False
-    return [run["digest"] for run in read_json(REPORTS[0])["runs"]] == [run.digest for run in runs]
+    report = read_json(REPORTS[0])
+    present = [run["digest"] for run in report["runs"]] == [run.digest for run in runs]
+    return present and report["words"] == report_digest(load_study(study))
 
 
 def _outdate(*paths: Path) -> None:

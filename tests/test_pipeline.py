@@ -69,7 +69,8 @@ def pulled(finished, tmp_path):
 def jobs(output: str) -> dict[str, int]:
     """How many jobs of each rule a plan has."""
     table = output.partition("Job stats:")[2].partition("total")[0].splitlines()[3:]
-    return {row.split()[0]: int(row.split()[1]) for row in table if row.strip()}
+    counts = {row.split()[0]: int(row.split()[1]) for row in table if row.strip()}
+    return {rule: count for rule, count in counts.items() if rule not in ("all", "data", "backbones", "runs")}
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -159,7 +160,7 @@ def test_what_a_changed_file_reruns(pulled, file, old, new, expected):
     plan = jobs(sh(pulled, "snakemake", "--dry-run", TABLE))
     assert {name: plan.get(name) for name in expected} == expected
     assert ("train_task" in plan) == ("train_task" in expected)
-    assert "would" in sh(pulled, "dvc", "status", "reports") or "modified" in sh(pulled, "dvc", "status")
+    assert "changed deps" in sh(pulled, "dvc", "status")
 
 
 def test_another_study_is_chosen_as_the_readme_says(pulled):

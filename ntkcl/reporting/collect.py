@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ntkcl.config import load_backbone, load_dataset, load_method, load_study, run_folder, variant_label
+from ntkcl.config import load_backbone, load_dataset, load_method, load_study, report_digest, run_folder, variant_label
 from ntkcl.errors import UserError
 from ntkcl.files import read_json, write_json
 from ntkcl.metrics import summary
@@ -49,6 +49,7 @@ def aggregate(study_name: str, digests: dict[Path, str] | None = None, reports: 
     content = {
         "study": study_name,
         "title": study.title,
+        "words": report_digest(study),
         "seeds": study.seeds,
         "provenance": _provenance(part for run in found.values() for part in run["provenance"]),
         "runs": list(found.values()),

@@ -6,7 +6,11 @@ from typing import Any
 
 PACKAGES = ("torch", "timm", "numpy", "ntkcl")  # the versions that a reader needs to know
 
-METRICS = "BWT: backward transfer. Learning: accuracy on each task just after it was learned."
+METRICS = (
+    "Ā: mean over tasks of the accuracy on all classes seen; A_T: the last of these. Forgetting: mean drop of a task's "
+    "accuracy from its best to the end; BWT: backward transfer, mean change from when it was learned. Learning: mean "
+    "accuracy on a task just after it was learned."
+)
 JOINT = (
     "{label}: one model trained on all classes at once, an upper bound; at each task it is tested on the classes "
     "seen, with the scores of these classes alone."
