@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ntkcl.data.stream import ArrayImages
 from ntkcl.errors import UserError
 from ntkcl.methods.learner import Batches
 from ntkcl.methods.ntk_cl import NTKCL
 from ntkcl.settings import Task, Training, tasks_of
-from ntkcl.training.loop import ArrayImages, learn_task
+from ntkcl.training.loop import learn_task
 
 # names in the file -> names here; the order matters
 RENAMES = [

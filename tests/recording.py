@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ntkcl.data.stream import ArrayImages
 from ntkcl.methods.ntk_cl import NTKCL
 from ntkcl.settings import Training, tasks_of
-from ntkcl.training.loop import ArrayImages, learn_task
+from ntkcl.training.loop import learn_task
 
 IMAGE = (
     "0.5 * kron(RandomState([seed, 2, class]).rand(3, 7, 7), ones((32, 32))) + "

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from timm.models.vision_transformer import VisionTransformer
 
+from ntkcl.data.stream import ArrayImages
 from ntkcl.errors import UserError
 from ntkcl.methods.adapter_finetuning import AdapterFineTuning
 from ntkcl.methods.ntk_cl import NTKCL
@@ -17,7 +18,7 @@ from ntkcl.methods.ntk_cl_terms import info_nce, orthogonal_remainder
 from ntkcl.methods.simplecil import SimpleCIL
 from ntkcl.peft.vit import embed, plain_feature
 from ntkcl.settings import Training, tasks_of
-from ntkcl.training.loop import ArrayImages, learn_task
+from ntkcl.training.loop import learn_task
 
 CPU = torch.device("cpu")
 

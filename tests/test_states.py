@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from ntkcl.config import resolve
 from ntkcl.data.stream import TaskStream
 from ntkcl.errors import UserError
-from ntkcl.training.loop import ArrayImages, learn_task
+from ntkcl.training.loop import learn_task
 from ntkcl.training.train import new_learner, train_task
 
 CPU = torch.device("cpu")
@@ -30,8 +30,7 @@ def test_tasks_in_jobs_of_their_own_equal_one_process(run):
     torch.manual_seed(run.seed)
     learner = new_learner(run)
     for task in run.tasks:
-        rows = stream.train_rows(task)
-        learn_task(learner, task, ArrayImages(stream.images[rows], stream.labels[rows], CPU), run.training)
+        learn_task(learner, task, stream.train_images(task, CPU), run.training)
         in_jobs = load_file(run.state_path(task.index))
         for name, tensor in learner.state().items():
             assert torch.equal(in_jobs[f"learner/{name}"], tensor), name

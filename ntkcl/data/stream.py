@@ -1,6 +1,6 @@
 """From a prepared dataset to the images and labels of each task."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from ntkcl import data
 from ntkcl.config import Run
 from ntkcl.errors import UserError
+from ntkcl.methods.learner import Batches
 from ntkcl.settings import Task
 
 
@@ -51,11 +52,43 @@ class TaskStream:
         is_test = torch.tensor([split == "test" for split in images.splits])
         return cls(images.images, labels, is_test, images.ids, classes)
 
-    def train_rows(self, task: Task) -> Tensor:
-        """Rows of the training images of a task's classes."""
+    def train_images(self, task: Task, device: torch.device) -> "ArrayImages":
+        """The training images of a task."""
         inside = (self.labels >= task.first_class) & (self.labels < task.classes_seen)
-        return (inside & ~self.is_test).nonzero()[:, 0]
+        return self._images(inside & ~self.is_test, device)
 
-    def test_rows(self, classes: int) -> Tensor:
-        """Rows of the test images of the first `classes` classes."""
-        return ((self.labels < classes) & self.is_test).nonzero()[:, 0]
+    def test_images(self, classes: int, device: torch.device) -> "ArrayImages":
+        """The test images of the first `classes` classes."""
+        return self._images((self.labels < classes) & self.is_test, device)
+
+    def _images(self, chosen: Tensor, device: torch.device) -> "ArrayImages":
+        rows = chosen.nonzero()[:, 0]
+        return ArrayImages(self.images[rows], self.labels[rows], device, [self.ids[row] for row in rows.tolist()])
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images held in memory; batches come in [0, 1], on `device`.
+
+    Args:
+        images: (N, C, H, W), uint8, or floating point in [0, 1].
+        labels: (N,), positions in the class order.
+        ids: the names of the images.
+    """
+
+    images: Tensor
+    labels: Tensor
+    device: torch.device
+    ids: list[str] = field(default_factory=list)
+
+    def epoch(self, batch_size: int) -> Batches:
+        """One pass in an order drawn from torch's generator."""
+        return map(self._batch, torch.randperm(len(self.labels)).split(batch_size))
+
+    def in_order(self, batch_size: int = 256) -> Batches:
+        """One pass in order."""
+        return map(self._batch, torch.arange(len(self.labels)).split(batch_size))
+
+    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        images, labels = self.images[rows].to(self.device), self.labels[rows].to(self.device)
+        return images if images.is_floating_point() else images.float() / 255, labels

@@ -1,7 +1,7 @@
 """What a method is: the interface between a learner and the training loop."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,16 @@ if TYPE_CHECKING:
 
 Batches = Iterable[tuple[Tensor, Tensor]]
 """Pairs of images (B, C, H, W), in [0, 1], and labels (B,), positions in the class order."""
+
+
+class TaskImages(Protocol):
+    """The training images of one task."""
+
+    def epoch(self, batch_size: int) -> Batches:
+        """One pass in random order, as seen in training."""
+
+    def in_order(self) -> Batches:
+        """One pass in order, as seen in testing."""
 
 
 class Learner(nn.Module):
@@ -41,8 +51,8 @@ class Learner(nn.Module):
         """Make room for the classes and modules of `task`. Loading a state calls it for every task learned."""
         raise NotImplementedError
 
-    def begin_task(self, task: Task, batches: Batches, training: Training) -> None:
-        """What happens before the first step of a task; `batches` are its training images as seen in testing."""
+    def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:
+        """What happens before the first step of a task; passes over its training `images` are free."""
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to minimize, and its terms for the log, before their weights.
@@ -53,8 +63,8 @@ class Learner(nn.Module):
         """
         raise NotImplementedError
 
-    def end_task(self, task: Task, batches: Batches) -> None:
-        """What happens after the last step of a task; `batches` are its training images as seen in testing."""
+    def end_task(self, task: Task, images: TaskImages) -> None:
+        """What happens after the last step of a task; passes over its training `images` are free."""
 
     def scores(self, images: Tensor) -> Tensor:
         """Scores (B, classes seen) of images; the largest is the prediction."""

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ntkcl.errors import UserError
-from ntkcl.methods.learner import Batches, Learner, class_means
+from ntkcl.methods.learner import Learner, TaskImages, class_means
 from ntkcl.methods.ntk_cl_terms import info_nce, orthogonal_remainder
 from ntkcl.peft.adapters import Adapters
 from ntkcl.peft.heads import CosineClassifier, prototype_scores
@@ -130,7 +130,7 @@ class NTKCL(Learner):
         self.first_class = task.first_class
 
     @torch.no_grad()
-    def begin_task(self, task: Task, batches: Batches, training: Training) -> None:
+    def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:
         """What stays fixed during a task: the values to stay close to, and the space to be dissimilar from."""
         self.most_drawn = training.batch_size
         self.anchor = {name: weight.clone() for name, weight in self._regularized()}
@@ -173,11 +173,11 @@ class NTKCL(Learner):
         return total, terms
 
     @torch.no_grad()
-    def end_task(self, task: Task, batches: Batches) -> None:
+    def end_task(self, task: Task, images: TaskImages) -> None:
         """The running mean takes in the current copy (not after the last task); then the class means are taken."""
         if not task.is_last:
             self._consolidate(task)
-        features = ((self.features(images)["hybrid"], labels) for images, labels in batches)
+        features = ((self.features(batch)["hybrid"], labels) for batch, labels in images.in_order())
         self.prototypes[task.first_class :] = class_means(features, task)
 
     def scores(self, images: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ntkcl.methods.learner import Batches, Learner, class_means
+from ntkcl.methods.learner import Learner, TaskImages, class_means
 from ntkcl.peft.heads import prototype_scores
 from ntkcl.peft.vit import embed, plain_feature
 from ntkcl.settings import Model, Task
@@ -30,9 +30,9 @@ class SimpleCIL(Learner):
         self.prototypes = torch.cat((self.prototypes, rows))
 
     @torch.no_grad()
-    def end_task(self, task: Task, batches: Batches) -> None:
+    def end_task(self, task: Task, images: TaskImages) -> None:
         """The class means become the prototypes of the task's classes."""
-        features = ((self._feature(images), labels) for images, labels in batches)
+        features = ((self._feature(batch), labels) for batch, labels in images.in_order())
         self.prototypes[task.first_class :] = class_means(features, task)
 
     def scores(self, images: Tensor) -> Tensor:

@@ -1,18 +1,16 @@
 """Evaluate all states of a run: predictions for each image, and the metrics computed from them."""
 
 import gzip
-from collections.abc import Callable
 
 import pandas as pd
 import torch
-from torch import Tensor
 
 from ntkcl.config import Run
-from ntkcl.data.stream import TaskStream
+from ntkcl.data.stream import ArrayImages, TaskStream
 from ntkcl.files import write_atomically, write_json
+from ntkcl.methods.learner import Learner
 from ntkcl.metrics import run_metrics
 from ntkcl.provenance import provenance
-from ntkcl.training.loop import ArrayImages
 from ntkcl.training.state import load_state
 from ntkcl.training.train import new_learner
 
@@ -26,12 +24,15 @@ def evaluate(run: Run, device: torch.device) -> dict:
         The content of `metrics.json`.
     """
     stream, sizes = TaskStream.of(run), run.dataset.task_sizes
-    tables, scores_of, made_with = [], None, [provenance(device.type)]
+    tables, made_with = [], [provenance(device.type)]
     for index in range(len(sizes)):
         if index < len(run.tasks):
-            scores_of, about = _scorer(run, index, stream, device)
+            learner = new_learner(run)
+            about = load_state(run.state_path(index), learner, run, run.tasks[: index + 1])
+            learner.to(device).eval()
             made_with += [about["provenance"]] if about["provenance"] not in made_with else []
-        tables.append(_predictions(index, stream, sum(sizes[: index + 1]), scores_of))
+        classes_seen = sum(sizes[: index + 1])
+        tables.append(_predictions(index, learner, stream.test_images(classes_seen, device), classes_seen))
     predictions = pd.concat(tables, ignore_index=True)
     content = {
         "run": run.describe(),
@@ -46,31 +47,16 @@ def evaluate(run: Run, device: torch.device) -> dict:
     return content
 
 
-def _scorer(run: Run, index: int, stream: TaskStream, device: torch.device) -> tuple[Callable[[Tensor], Tensor], dict]:
-    """A function from rows of the stream to scores after task `index`, and what the state says of itself."""
-    learner = new_learner(run)
-    about = load_state(run.state_path(index), learner, run, run.tasks[: index + 1])
-    learner.to(device).eval()
-
-    @torch.no_grad()
-    def scores_of(rows: Tensor) -> Tensor:
-        images = ArrayImages(stream.images[rows], stream.labels[rows], device)
-        return torch.cat([learner.scores(batch).cpu() for batch, _ in images.in_order()])
-
-    return scores_of, about
-
-
-def _predictions(
-    index: int, stream: TaskStream, classes_seen: int, scores_of: Callable[[Tensor], Tensor]
-) -> pd.DataFrame:
-    """One row for each test image of the classes seen: its class, the predicted one, and that one's score."""
-    rows = stream.test_rows(classes_seen)
-    score, predicted = scores_of(rows)[:, :classes_seen].max(dim=1)
+@torch.no_grad()
+def _predictions(index: int, learner: Learner, images: ArrayImages, classes_seen: int) -> pd.DataFrame:
+    """One row for each image: its class, the one predicted among the classes seen, and that one's score."""
+    scores = torch.cat([learner.scores(batch).cpu() for batch, _ in images.in_order()])
+    score, predicted = scores[:, :classes_seen].max(dim=1)
     return pd.DataFrame(
         {
             "task": index,
-            "image": [stream.ids[row] for row in rows.tolist()],
-            "class": stream.labels[rows].numpy(),
+            "image": images.ids,
+            "class": images.labels.numpy(),
             "predicted": predicted.numpy(),
             "score": score.numpy(),
         }

@@ -3,50 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import torch
 from torch import Tensor, optim
 
 from ntkcl.errors import UserError
-from ntkcl.methods.learner import Batches, Learner
+from ntkcl.methods.learner import Batches, Learner, TaskImages
 from ntkcl.settings import Task, Training
-
-
-class TaskImages(Protocol):
-    """The training images of one task."""
-
-    def epoch(self, batch_size: int) -> Batches:
-        """One pass in random order, as seen in training."""
-
-    def in_order(self) -> Batches:
-        """One pass in order, as seen in testing."""
-
-
-@dataclass(frozen=True)
-class ArrayImages:
-    """Images held in memory; batches come in [0, 1], on `device`.
-
-    Args:
-        images: (N, C, H, W), uint8, or floating point in [0, 1].
-        labels: (N,), positions in the class order.
-    """
-
-    images: Tensor
-    labels: Tensor
-    device: torch.device
-
-    def epoch(self, batch_size: int) -> Batches:
-        """One pass in an order drawn from torch's generator."""
-        return map(self._batch, torch.randperm(len(self.labels)).split(batch_size))
-
-    def in_order(self, batch_size: int = 256) -> Batches:
-        """One pass in order."""
-        return map(self._batch, torch.arange(len(self.labels)).split(batch_size))
-
-    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        images, labels = self.images[rows].to(self.device), self.labels[rows].to(self.device)
-        return images if images.is_floating_point() else images.float() / 255, labels
 
 
 @dataclass
@@ -89,7 +52,7 @@ def learn_task(
     """
     learner.grow(task)
     learner.eval()
-    learner.begin_task(task, images.in_order(), training)
+    learner.begin_task(task, images, training)
     log, parameters = LossLog(), learner.trained_parameters()
     lr, epochs = training.lr, training.epochs
     if task.index == 0:
@@ -103,7 +66,7 @@ def learn_task(
                 schedule.step()
             on_epoch(epoch + 1, epochs, loss)
     learner.eval()
-    learner.end_task(task, images.in_order())
+    learner.end_task(task, images)
     return log
 
 

@@ -12,7 +12,7 @@ from ntkcl.files import write_text
 from ntkcl.methods import learner_class
 from ntkcl.methods.learner import Learner
 from ntkcl.provenance import provenance
-from ntkcl.training.loop import ArrayImages, LossLog, learn_task
+from ntkcl.training.loop import LossLog, learn_task
 from ntkcl.training.state import load_state, save_state
 
 
@@ -51,9 +51,7 @@ def train_task(
     if index:
         load_state(run.state_path(index - 1), learner, run, tasks[:index])
     learner.to(device)
-    rows = stream.train_rows(task)
-    images = ArrayImages(stream.images[rows], stream.labels[rows], device)
-    log = learn_task(learner, task, images, run.training, *([on_epoch] if on_epoch else []))
+    log = learn_task(learner, task, stream.train_images(task, device), run.training, *([on_epoch] if on_epoch else []))
     path = run.state_path(index)
     write_text(path.with_name("losses.csv"), log.csv())
     save_state(path, learner, run, task, provenance(device.type))
