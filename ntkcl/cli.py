@@ -9,7 +9,6 @@ import click
 
 from ntkcl import __version__
 from ntkcl.errors import UserError
-from ntkcl.warm import hand_over
 
 # torch, timm and matplotlib take seconds to import: each command imports what it needs itself
 
@@ -196,11 +195,5 @@ def trajectory(file: Path, tolerance: float) -> None:
         raise UserError(f"{file}: {', '.join(bad)} differ by more than {tolerance:g}")
 
 
-def start() -> None:
-    """The console script: run in the pipeline's warm process if there is one, else here."""
-    code = hand_over()
-    sys.exit(main() if code is None else code)
-
-
 if __name__ == "__main__":
-    start()
+    main()

@@ -5,15 +5,14 @@ import json
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ntkcl.errors import UserError, nearest
 from ntkcl.settings import Backbone, Dataset, Method, Model, Study, Task, Training, tasks_of
-
-ModelType = TypeVar("ModelType", bound=BaseModel)
+from ntkcl.validation import validated
 
 PARAMS = Path("params")
 
@@ -106,37 +105,6 @@ def digest_of(*parts: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def validated(model: type[ModelType], content: Any, where: str) -> ModelType:
-    """`content` as a `model`.
-
-    Raises:
-        UserError: the first thing that is wrong, with `where` it stands and the nearest valid name of an unknown key.
-    """
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        # a misspelt key is often missing under its right name too: say the former
-        first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
-        place = ".".join(str(part) for part in first["loc"])
-        if first["type"] == "extra_forbidden":
-            hint = nearest(str(first["loc"][-1]), _fields_at(model, first["loc"][:-1]))
-            raise UserError(f"{where}: unknown key '{place}'; {hint}") from error
-        message = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{where}: {place + ': ' if place else ''}{message}") from error
-
-
-def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the model that lies at `place` inside `model`."""
-    for part in place:
-        field = model.model_fields.get(str(part))
-        if field is None:  # a key of a mapping such as `datasets`: the mapping's own model was found one step before
-            continue
-        for candidate in [field.annotation, *getattr(field.annotation, "__args__", ())]:
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                model = candidate
-    return list(model.model_fields)
-
-
 def _read_yaml(path: Path, kind: str) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -213,10 +181,10 @@ def dataset_digest(name: str) -> str:
     Raises:
         UserError: the source of the dataset is unknown, or one of its options is wrong.
     """
-    from ntkcl.data import options_of  # needs torch; not all who read settings do
+    from ntkcl.data.sources import options_of  # needs torch; not all who read settings do
 
     dataset = load_dataset(name)
-    return digest_of(dataset.source, options_of(name), dataset.classes)
+    return digest_of(dataset.source, options_of(name, dataset), dataset.classes)
 
 
 def report_digest(study: Study) -> str:

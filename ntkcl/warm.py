@@ -32,6 +32,16 @@ def start() -> None:
     os.environ[ADDRESS] = address
 
 
+def main() -> None:
+    """The console script `ntkcl`: run in the pipeline's warm process if there is one, else here."""
+    code = hand_over()
+    if code is None:
+        from ntkcl.cli import main as command
+
+        command()
+    sys.exit(code)
+
+
 def hand_over() -> int | None:
     """Let the warm process run this command line, with this process's files, folder and environment.
 
@@ -109,6 +119,6 @@ def _die_with(connection: socket.socket) -> None:
 
 if __name__ == "__main__":
     import ntkcl.backbones  # noqa: F401
-    from ntkcl.cli import main
+    from ntkcl.cli import main as command
 
-    serve(sys.argv[1], main)
+    serve(sys.argv[1], command)

@@ -1,0 +1,40 @@
+"""Settings that people wrote, checked against their models."""
+
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from ntkcl.errors import UserError, nearest
+
+ModelType = TypeVar("ModelType", bound=BaseModel)
+
+
+def validated(model: type[ModelType], content: Any, where: str) -> ModelType:
+    """`content` as a `model`.
+
+    Raises:
+        UserError: the first thing that is wrong, with `where` it stands and the nearest valid name of an unknown key.
+    """
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        # a misspelt key is often missing under its right name too: say the former
+        first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
+        place = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            hint = nearest(str(first["loc"][-1]), _fields_at(model, first["loc"][:-1]))
+            raise UserError(f"{where}: unknown key '{place}'; {hint}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{where}: {place + ': ' if place else ''}{message}") from error
+
+
+def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the model that lies at `place` inside `model`."""
+    for part in place:
+        field = model.model_fields.get(str(part))
+        if field is None:  # a key of a mapping such as `datasets`: the mapping's own model was found one step before
+            continue
+        for candidate in [field.annotation, *getattr(field.annotation, "__args__", ())]:
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+    return list(model.model_fields)
