@@ -35,10 +35,10 @@ install: .venv/installed
 	pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
 	touch $@
 
-# Writes requirements.lock anew: all platforms and Python versions, with hashes, no registry address.
+# Writes requirements.lock anew: all platforms and Python versions, with hashes (uv writes no registry address by itself).
 lock:
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --quiet --output-file requirements.lock
+	  --no-header --quiet --output-file requirements.lock
 
 clean:
 	rm -rf data backbones runs reports/tables.* reports/metrics.json reports/figures reports/logs .snakemake

@@ -1,20 +1,15 @@
 """What must hold for the learners, whatever the numbers are."""
 
 import itertools
-import math
 
 import pytest
 import torch
-import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from timm.models.vision_transformer import VisionTransformer
 
 from ntkcl.data.stream import ArrayImages
 from ntkcl.errors import UserError
 from ntkcl.methods.adapter_finetuning import AdapterFineTuning
 from ntkcl.methods.ntk_cl import NTKCL
-from ntkcl.methods.ntk_cl_terms import info_nce, orthogonal_remainder
 from ntkcl.methods.simplecil import SimpleCIL
 from ntkcl.peft.vit import embed, plain_feature
 from ntkcl.settings import Training, tasks_of
@@ -52,48 +47,6 @@ def ntk_cl(**settings) -> NTKCL:
     defaults = dict(adapter_width=4, prompts=2)
     torch.manual_seed(5)
     return NTKCL(small_vit(), NTKCL.Settings(**(defaults | settings))).double()
-
-
-def naive_info_nce(features, labels, temperature):
-    rows, n = F.normalize(features, dim=1), range(len(features))
-    similarity = [[math.exp(float(rows[i] @ rows[j]) / temperature) for j in n] for i in n]
-    pairs = sum(similarity[i][j] for i in n for j in n if i != j and labels[i] == labels[j])
-    others = [math.log(sum(similarity[i][j] for j in n if j != i)) for i in n]
-    return -math.log(pairs) + sum(others) / len(rows)
-
-
-@given(st.lists(st.integers(0, 3), min_size=2, max_size=8), st.integers(0, 10_000))
-def test_info_nce_is_the_formula(labels, seed):
-    features = torch.randn(len(labels), 5, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    features.requires_grad_()
-    value = info_nce(features, torch.tensor(labels), 0.5)
-    value.nan_to_num().backward()
-    assert features.grad.isfinite().all()
-    if len(set(labels)) == len(labels):
-        assert value.isnan()
-        assert (features.grad == 0).all()
-    else:
-        assert value.item() == pytest.approx(naive_info_nce(features.detach(), labels, 0.5), rel=1e-9, abs=1e-9)
-
-
-def test_info_nce_of_one_row_is_undefined():
-    features = torch.randn(1, 5, requires_grad=True)
-    info_nce(features, torch.tensor([0]), 0.1).nan_to_num().backward()
-    assert (features.grad == 0).all()
-
-
-@given(st.integers(0, 12), st.integers(1, 8), st.integers(0, 1000))
-def test_remainder_is_orthogonal_to_leading_directions(classes, most, seed):
-    prototypes = torch.randn(classes, 10, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    remainder = orthogonal_remainder(prototypes, most)
-    if classes == 0:
-        assert torch.equal(remainder, torch.ones(10, dtype=torch.float64))
-    if 0 < classes <= most:
-        assert (prototypes @ remainder).abs().max() < 1e-10
-    basis = torch.linalg.svd(F.normalize(prototypes, dim=1).T)[0][:, : min(most, classes)]
-    explicit = torch.eye(10, dtype=torch.float64) - basis @ basis.T
-    feature = torch.arange(10.0, dtype=torch.float64)
-    assert (feature @ remainder).item() == pytest.approx((explicit @ feature).sum().item(), abs=1e-9)
 
 
 def test_untrained_channel_branch_is_the_plain_vit():
