@@ -53,9 +53,14 @@ def usage() -> str:
     return f"{used.ru_utime + used.ru_stime:.1f} s CPU, {used.ru_maxrss / 1024:.0f} MiB at most"
 
 
-@main.command("data")
+@main.group("data", cls=Commands)
+def data_group() -> None:
+    """The datasets: fetch, prepare, list, verify."""
+
+
+@data_group.command()
 @click.argument("name")
-def data_command(name: str) -> None:
+def prepare(name: str) -> None:
     """Make the files of dataset NAME: data/NAME/images.safetensors and manifest.csv."""
     from ntkcl import data
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from ntkcl.errors import UserError, nearest
-from ntkcl.settings import Backbone, Dataset, Method, Model, Study, Task, Training, tasks_of
+from ntkcl.settings import Backbone, Dataset, Images, Method, Model, Study, Task, Training, tasks_of
 from ntkcl.validation import validated
 
 PARAMS = Path("params")
@@ -33,6 +33,7 @@ class Run:
     method: Method
     settings: Model
     training: Training
+    images: Images
     digest: str
 
     @property
@@ -78,6 +79,7 @@ class Run:
             "learner": self.method.learner,
             "settings": self.settings.model_dump(mode="json"),
             "training": self.training.model_dump(mode="json"),
+            "images": self.images.model_dump(mode="json"),
             "dataset_settings": self.dataset.model_dump(mode="json"),
             "backbone_settings": self.backbone.model_dump(mode="json"),
             "class_order_seed": self.class_order_seed,
@@ -151,8 +153,8 @@ def load_method(name: str) -> Method:
 
 
 @cache
-def _resolve_variant(dataset_name: str, variant: str) -> tuple[Method, Model, Training]:
-    """The method of a variant, with the learner's settings and the training for one dataset."""
+def _resolve_variant(dataset_name: str, backbone_name: str, variant: str) -> tuple[Method, Model, Training, Images]:
+    """The method of a variant, with the settings of learner, training and images for one dataset and backbone."""
     from ntkcl.methods import learner_class  # needs torch; not all who read settings do
 
     name, _, variant_name = variant.partition("/")
@@ -166,12 +168,19 @@ def _resolve_variant(dataset_name: str, variant: str) -> tuple[Method, Model, Tr
         layers.append(method.variants[variant_name])
     settings: dict[str, Any] = {}
     training: dict[str, Any] = {}
+    images = load_backbone(backbone_name).images | load_dataset(dataset_name).images
     for layer in filter(None, layers):
         settings |= layer.settings
         training |= layer.training
+        images |= layer.images
     where += f" for {variant} on {dataset_name}"
     model = learner_class(method.learner).Settings
-    return method, validated(model, settings, f"{where}, settings"), validated(Training, training, f"{where}, training")
+    return (
+        method,
+        validated(model, settings, f"{where}, settings"),
+        validated(Training, training, f"{where}, training"),
+        validated(Images, images, f"{where}, with {dataset_name}.yaml and backbones.yaml, images"),
+    )
 
 
 @cache
@@ -202,6 +211,8 @@ def report_digest(study: Study) -> str:
 def backbone_digest(name: str) -> str:
     """Names the weights of a backbone."""
     backbone = load_backbone(name)
+    if backbone.weights:
+        return digest_of(backbone.architecture, backbone.weights.timm)
     return digest_of(backbone.architecture, backbone.pretraining, dataset_digest(backbone.pretraining.dataset))
 
 
@@ -212,7 +223,7 @@ def resolve(dataset_name: str, backbone_name: str, variant: str, seed: int) -> R
         UserError: a name is unknown or a setting is wrong.
     """
     dataset, backbone = load_dataset(dataset_name), load_backbone(backbone_name)
-    method, settings, training = _resolve_variant(dataset_name, variant)
+    method, settings, training, images = _resolve_variant(dataset_name, backbone_name, variant)
     digest = digest_of(
         dataset_digest(dataset_name),
         dataset.task_sizes,
@@ -222,9 +233,13 @@ def resolve(dataset_name: str, backbone_name: str, variant: str, seed: int) -> R
         method.protocol,
         settings,
         training,
+        images,
+        dataset.exif_rotation,
         seed,
     )
-    return Run(dataset_name, backbone_name, variant, seed, dataset, backbone, method, settings, training, digest)
+    return Run(
+        dataset_name, backbone_name, variant, seed, dataset, backbone, method, settings, training, images, digest
+    )
 
 
 def runs_of(study: Study) -> list[Run]:

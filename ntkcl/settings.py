@@ -12,6 +12,8 @@ NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
+Hexadecimal = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
+Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 
 class Model(BaseModel):
@@ -42,7 +44,7 @@ class Task(Model):
     """
 
     index: Annotated[int, Field(ge=0)]
-    count: Count
+    count: Count | None = Field(None, description="tasks of the stream, where that is known beforehand")
     first_class: Annotated[int, Field(ge=0)]
     size: Count
 
@@ -53,8 +55,8 @@ class Task(Model):
 
     @property
     def is_last(self) -> bool:
-        """Whether no task follows."""
-        return self.index == self.count - 1
+        """Whether it is known that no task follows."""
+        return self.count is not None and self.index == self.count - 1
 
 
 def tasks_of(sizes: list[int]) -> list[Task]:
@@ -66,12 +68,66 @@ def tasks_of(sizes: list[int]) -> list[Task]:
     ]
 
 
+class Images(Model):
+    """How images are seen, in training and in testing. The defaults are the published protocol.
+
+    Images come to a learner as squares of the backbone's size, in [0, 1], then minus `mean` over `std`.
+    """
+
+    train_crop: Literal["random", "centre"] = Field("random", description="random: a box of random area and shape")
+    train_area: tuple[Positive, Positive] = Field((0.05, 1.0), description="share of the image in a random crop")
+    train_ratio: tuple[Positive, Positive] = Field((3 / 4, 4 / 3), description="width by height of a random crop")
+    train_interpolation: Interpolation = "bilinear"
+    flip: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="probability of a mirrored training image")
+    centre_crop: Annotated[float, Field(gt=0, le=1)] = Field(
+        224 / 256, description="side of the centre crop by the short side of the resized image"
+    )
+    interpolation: Interpolation = Field("bicubic", description="of the resizing before the centre crop")
+    mean: Annotated[tuple[float, ...], Field(min_length=1)] = Field((0.0,), description="one number, or one a channel")
+    std: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
+
+
+class File(Model):
+    """A file that is fetched, or that a person puts into the folder of downloads.
+
+    A file is accepted when it fits every checksum given here; the sha256 of one that has none is recorded in
+    `params/checksums.json` when it first comes, and enforced from then on.
+    """
+
+    urls: list[str] = Field([], description="tried in order; {revision} is the one recorded, or main")
+    by_hand: str = Field("", description="where a person finds it, if no program can fetch it")
+    size: Count | None = Field(None, description="bytes, exactly")
+    about: Annotated[int, Field(ge=0)] | None = Field(None, description="bytes, roughly: to estimate costs")
+    sha256: Hexadecimal | None = None
+    md5: Hexadecimal | None = None
+    git_blob: Hexadecimal | None = Field(None, description="the name that git gives to this content")
+
+    @model_validator(mode="after")
+    def _can_be_had(self) -> "File":
+        if not self.urls and not self.by_hand:
+            raise ValueError("say where the file is: give urls, or by_hand")
+        return self
+
+
+class Counts(Model):
+    """How many images a dataset has, after its split."""
+
+    train: Count
+    test: Count
+    exact: bool = Field(True, description="published and enforced; otherwise a number for estimates alone")
+
+
 class Dataset(Model):
     """A dataset and how it is cut into tasks: `params/datasets/NAME.yaml`."""
 
     label: str = Field(description="name in tables")
     source: Name = Field(description="the module of `ntkcl.data` that makes it")
     options: dict[str, Any] = Field({}, description="settings of that module, checked by it")
+    files: dict[str, File] = Field({}, description="what is fetched before, by file name")
+    images: dict[str, Any] = Field({}, description="settings of `Images`, laid over the backbone's")
+    exif_rotation: bool = Field(True, description="turn photographs as their EXIF data say")
+    counts: Counts | None = None
+    terms: str = Field("", description="licence or terms of use, as far as known")
     classes: Count
     first_task: Count = Field(description="classes of the first task")
     later_tasks: Count = Field(description="classes of each later task")
@@ -126,19 +182,40 @@ class Pretraining(Model):
     noise: NotNegative = Field(0.15, description="largest standard deviation of the pixel noise")
 
 
+class Weights(Model):
+    """Published weights of a timm model."""
+
+    timm: Annotated[str, Field(pattern=r"^[a-z0-9_]+\.[a-z0-9_]+$")] = Field(
+        description="the full name with its tag: a bare name has meant several weights over time"
+    )
+    files: Annotated[dict[str, File], Field(min_length=1, max_length=1)] = Field(
+        description="one safetensors file, by its name in the folder of downloads"
+    )
+    terms: str = ""
+
+
 class Backbone(Model):
     """A frozen feature extractor: an entry of `params/backbones.yaml`."""
 
     label: str
     architecture: Architecture
-    pretraining: Pretraining
+    images: dict[str, Any] = Field({}, description="settings of `Images` that it is used with")
+    pretraining: Pretraining | None = Field(None, description="how it is trained here")
+    weights: Weights | None = Field(None, description="where it comes from")
+
+    @model_validator(mode="after")
+    def _has_one_origin(self) -> "Backbone":
+        if (self.pretraining is None) == (self.weights is None):
+            raise ValueError("give either pretraining or weights")
+        return self
 
 
 class Overrides(Model):
-    """Settings of a learner and of the training loop, each checked by the model it belongs to."""
+    """Settings of a learner, of the training loop and of images, each checked by the model it belongs to."""
 
     settings: dict[str, Any] = {}
     training: dict[str, Any] = {}
+    images: dict[str, Any] = {}
 
 
 class Method(Overrides):
@@ -155,10 +232,20 @@ class Method(Overrides):
     variants: dict[str, Overrides] = {}
 
 
+class PublishedTable(Model):
+    """A table of a paper: the methods in rows, the datasets in columns."""
+
+    title: str
+    backbone: Name
+    datasets: Annotated[list[Name], Field(min_length=1)]
+
+
 class Study(Model):
     """A list of runs and what is reported of them: `params/studies/NAME.yaml`. It changes no setting."""
 
     title: str
+    published: str = Field("", description="a CSV under params/ with a paper's numbers, to stand beside ours")
+    tables: dict[Name, PublishedTable] = Field({}, description="the paper's tables, by number")
     datasets: Annotated[list[Name], Field(min_length=1)]
     backbones: Annotated[list[Name], Field(min_length=1)]
     variants: Annotated[list[str], Field(min_length=1)]

@@ -26,15 +26,27 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, An
 
 
 def read_tensors(
-    path: Path, file_format: str, version: int, digest: str, remedy: str
+    path: Path, file_format: str, version: int, digest: str | None, remedy: str
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors in `path` and what is known about them.
+    """The tensors in `path` and what is known about them; arguments and errors as in `checked_metadata`."""
+    metadata, names = checked_metadata(path, file_format, version, digest, remedy)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in names}, metadata
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({' '.join(str(error).split())}); {remedy}") from error
+
+
+def checked_metadata(
+    path: Path, file_format: str, version: int, digest: str | None, remedy: str
+) -> tuple[dict[str, Any], list[str]]:
+    """What is known about the tensors in `path`, and their names, without reading them.
 
     Args:
         path: a file that `write_tensors` wrote with `format`, `version` and `digest` in its metadata.
         file_format: the format that is expected.
         version: the version that is expected.
-        digest: names the present settings.
+        digest: names the present settings; None where any will do.
         remedy: what a person can do where the file does not fit, as an imperative.
 
     Raises:
@@ -45,11 +57,11 @@ def read_tensors(
     try:
         with safe_open(path, framework="pt") as file:
             metadata = json.loads((file.metadata() or {}).get("ntkcl", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            names = list(file.keys())
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({' '.join(str(error).split())}); {remedy}") from error
     if not isinstance(metadata, dict) or (metadata.get("format"), metadata.get("version")) != (file_format, version):
         raise UserError(f"{path} is not a file of the format {file_format} {version}; {remedy}")
-    if metadata.get("digest") != digest:
+    if digest is not None and metadata.get("digest") != digest:
         raise UserError(f"{path} was made with other settings ({metadata.get('digest')}, now {digest}); {remedy}")
-    return tensors, metadata
+    return metadata, names

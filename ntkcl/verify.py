@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ntkcl.data.stream import ArrayImages
+from ntkcl.data.loading import ArrayImages
 from ntkcl.errors import UserError
 from ntkcl.methods.learner import Batches
 from ntkcl.methods.ntk_cl import NTKCL

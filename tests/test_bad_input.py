@@ -136,16 +136,16 @@ def test_the_pipeline_refuses_an_unknown_study_before_it_plans(tiny):
 
 def test_a_dataset_with_another_number_of_classes(tiny):
     change(DATASET, "classes: 10\nfirst_task: 6", "classes: 14\nfirst_task: 10")
-    assert "made 10; set classes to 10" in one_line(ntkcl("data", "digits"))
+    assert "made 10; set classes to 10" in one_line(ntkcl("data", "prepare", "digits"))
 
 
 def test_missing_data_and_backbone_name_the_command(tiny):
     shutil.rmtree("data/digits")
-    assert "ntkcl data digits" in one_line(ntkcl("train", *RUN, "--task", "0"))
+    assert "ntkcl data prepare digits" in one_line(ntkcl("train", *RUN, "--task", "0"))
     shutil.rmtree("backbones")
     Path("data").rename("elsewhere")
     Path("elsewhere").rename("data")
-    assert ntkcl("data", "digits").returncode == 0
+    assert ntkcl("data", "prepare", "digits").returncode == 0
     assert "ntkcl backbone vit_tiny" in one_line(ntkcl("train", *RUN, "--task", "0"))
 
 
@@ -180,7 +180,7 @@ def test_no_permission_to_write(tiny):
 
 def test_a_missing_package_is_named():
     code = "import sys; sys.modules['safetensors'] = None; from ntkcl.cli import main; main()"
-    command = [sys.executable, "-c", code, "data", "digits"]
+    command = [sys.executable, "-c", code, "data", "prepare", "digits"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
     assert "safetensors is missing; install it with `make install`" in one_line(done)
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 from ntkcl import data
 from ntkcl.data import digits, glyphs, letters, rendering
-from ntkcl.data.images import ImageSet
+from ntkcl.data.images import ImageSet, Labels
 from ntkcl.errors import UserError
 from tests.conftest import clear_settings
 
@@ -48,35 +48,39 @@ def test_preparing_twice_gives_equal_bytes_and_loading_gives_what_was_made(prepa
     assert set(before) == {"images.safetensors", "manifest.csv"}
     made, loaded = digits.make(digits.Options(size=8)), data.load("small")
     assert torch.equal(made.images, loaded.images)
-    assert (made.classes, made.splits, made.ids) == (loaded.classes, loaded.splits, loaded.ids)
+    assert made.labels == loaded.labels
 
 
 def test_manifest_has_one_row_per_image_in_the_order_of_the_tensor(prepared: Path) -> None:
     with (prepared / "manifest.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["image", "class", "split", "sha256"]
-    assert [row["image"] for row in rows] == data.load("small").ids
+    assert [row["image"] for row in rows] == data.load("small").labels.ids
 
 
 def test_digits_are_split_by_class_and_validation_never_sees_a_test_image() -> None:
     full, validation = digits.make(digits.Options()), digits.make(digits.Options(holdout="validation"))
     assert full.images.shape == (1797, 1, 32, 32)
     for images, fraction in ((full, 0.3), (validation, 0.25)):
-        tests = Counter(c for c, split in zip(images.classes, images.splits, strict=True) if split == "test")
-        assert all(abs(tests[c] - fraction * count) <= 0.5 for c, count in Counter(images.classes).items())
-    train = {image for image, split in zip(full.ids, full.splits, strict=True) if split == "train"}
-    assert set(validation.ids) == train
-    assert digits.make(digits.Options(seed=1)).splits != full.splits
+        tests = Counter(
+            c for c, split in zip(images.labels.classes, images.labels.splits, strict=True) if split == "test"
+        )
+        assert all(abs(tests[c] - fraction * count) <= 0.5 for c, count in Counter(images.labels.classes).items())
+    train = {image for image, split in zip(full.labels.ids, full.labels.splits, strict=True) if split == "train"}
+    assert set(validation.labels.ids) == train
+    assert digits.make(digits.Options(seed=1)).labels.splits != full.labels.splits
 
 
 def test_glyphs_have_equally_many_images_per_class_and_no_font_in_both_splits() -> None:
     for holdout in ("test", "validation"):
         images = glyphs.make(glyphs.Options(size=8, holdout=holdout))
-        counts = Counter(zip(images.classes, images.splits, strict=True))
-        assert len(set(images.classes)) == 100
-        assert set(counts.items()) == {((c, s), n) for c in images.classes for s, n in (("train", 36), ("test", 24))}
+        counts = Counter(zip(images.labels.classes, images.labels.splits, strict=True))
+        assert len(set(images.labels.classes)) == 100
+        assert set(counts.items()) == {
+            ((c, s), n) for c in images.labels.classes for s, n in (("train", 36), ("test", 24))
+        }
         fonts = {split: set() for split in ("train", "test")}
-        for image, split in zip(images.ids, images.splits, strict=True):
+        for image, split in zip(images.labels.ids, images.labels.splits, strict=True):
             fonts[split].add(image.split("/")[1])
         assert not fonts["train"] & fonts["test"]
         if holdout == "validation":
@@ -106,12 +110,12 @@ def blurred(character: str, font: str) -> np.ndarray:
 
 def test_letters_are_the_52_latin_ones_and_no_image_is_in_both_splits() -> None:
     made = letters.make(letters.Options(size=16))
-    assert set(made.classes) == set(string.ascii_letters)
+    assert set(made.labels.classes) == set(string.ascii_letters)
     sides: dict[str, set[bytes]] = {"train": set(), "test": set()}
-    for letter, image, split in zip(made.classes, made.images.numpy(), made.splits, strict=True):
+    for letter, image, split in zip(made.labels.classes, made.images.numpy(), made.labels.splits, strict=True):
         sides[split].add(letter.encode() + image.tobytes())
     assert not sides["train"] & sides["test"]
-    assert 0.08 < len(sides["test"]) / len(made.ids) < 0.12
+    assert 0.08 < len(sides["test"]) / len(made.labels.ids) < 0.12
 
 
 def test_rendering_turns_anticlockwise_and_shifts_right_and_down() -> None:
@@ -151,7 +155,7 @@ def test_missing_damaged_and_outdated_files_are_one_line_errors(prepared: Path) 
     tensors.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     assert "checksum" in failure()
     tensors.unlink()
-    assert "missing; run `ntkcl data small`" in failure()
+    assert "missing; run `ntkcl data prepare small`" in failure()
     tensors.write_bytes(content)
     manifest.write_text(rows[: rows.rindex("digit")], encoding="utf-8")
     assert "does not fit" in failure()
@@ -166,8 +170,8 @@ def test_missing_damaged_and_outdated_files_are_one_line_errors(prepared: Path) 
 def test_image_sets_that_contradict_themselves_are_refused() -> None:
     images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
     with pytest.raises(ValueError, match="equally many"):
-        ImageSet(images, ["a"], ["train", "test"], ["0", "1"])
+        Labels(["0", "1"], ["a"], ["train", "test"])
     with pytest.raises(ValueError, match="unique"):
-        ImageSet(images, ["a", "b"], ["train", "test"], ["0", "0"])
+        Labels(["0", "0"], ["a", "b"], ["train", "test"])
     with pytest.raises(ValueError, match="'train' or 'test'"):
-        ImageSet(images, ["a", "b"], ["train", "val"], ["0", "1"])
+        Labels(["0", "1"], ["a", "b"], ["train", "val"])

@@ -107,7 +107,7 @@ def test_what_runs_were_made_with_is_listed_once(study):
 
 
 def test_paths_are_those_of_runs(study):
-    run = config.Run("digits", "vit", "a/b", 3, None, None, None, None, None, "")
+    run = config.Run("digits", "vit", "a/b", 3, *[None] * 6, digest="")
     assert run_folder("digits", "vit", "a/b", 3) == run.folder
 
 

@@ -71,9 +71,11 @@ def draw_weights(model: nn.Module, generator: torch.Generator) -> None:
 def _dataset(name: str, device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:
     """Images (N, C, H, W) in [0, 1], labels (N,), whether each is held out (N,), and the number of classes."""
     dataset = data.load(name)
-    names = sorted(set(dataset.classes))
-    labels = torch.tensor([names.index(label) for label in dataset.classes])
-    is_test = torch.tensor([split == "test" for split in dataset.splits])
+    if not isinstance(dataset, data.ImageSet):
+        raise UserError(f"a backbone is pre-trained on small images held as arrays; those of '{name}' are files")
+    names = dataset.labels.class_names
+    labels = torch.tensor([names.index(label) for label in dataset.labels.classes])
+    is_test = torch.tensor([split == "test" for split in dataset.labels.splits])
     return dataset.images.to(device).float() / 255, labels.to(device), is_test.to(device), len(names)
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch.nn.functional import interpolate
 
-from ntkcl.data.images import ImageSet
+from ntkcl.data.images import ImageSet, Labels
 from ntkcl.errors import UserError
 from ntkcl.settings import Count, Fraction, Model
 
@@ -41,10 +41,12 @@ def make(options: Options) -> ImageSet:
     labels = torch.from_numpy(source.target)
     chosen, splits = _split(labels, options)
     return ImageSet(
+        Labels(
+            [f"digit{index:04d}" for index in chosen.tolist()],
+            [str(label) for label in labels[chosen].tolist()],
+            splits,
+        ),
         images[chosen],
-        [str(label) for label in labels[chosen].tolist()],
-        splits,
-        [f"digit{index:04d}" for index in chosen.tolist()],
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ntkcl.data.images import ImageSet
+from ntkcl.data.images import ImageSet, Labels
 from ntkcl.data.rendering import render
 from ntkcl.settings import Count, Model
 
@@ -73,7 +73,7 @@ def make(options: Options) -> ImageSet:
                     classes.append(unicodedata.name(character).lower())
                     splits.append(split)
                     ids.append(f"U+{ord(character):04X}/{font}/{copy}")
-    return ImageSet(torch.from_numpy(np.stack(images))[:, None], classes, splits, ids)
+    return ImageSet(Labels(ids, classes, splits), torch.from_numpy(np.stack(images))[:, None])
 
 
 def _changes(generator: np.random.Generator) -> dict[str, Any]:

@@ -1,91 +1,238 @@
-"""A set of labelled images and its two files: the pixels, and a manifest with one row per image."""
+"""Sets of labelled images and their two files: the pixels, and a manifest with one row per image.
+
+Small images that came as arrays are kept as arrays. All others stay as they were encoded (JPEG, PNG, ...), one after
+another in one file: a shared file system takes one file of 18 GB better than half a million small ones.
+"""
 
 import csv
 import hashlib
 import io
-from dataclasses import dataclass
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
+from ntkcl.data.decoding import decode
 from ntkcl.errors import UserError
-from ntkcl.files import write_text
-from ntkcl.tensors import read_tensors, write_tensors
+from ntkcl.files import write_atomically, write_text
+from ntkcl.tensors import checked_metadata, read_tensors, write_tensors
 
 FORMAT = "ntkcl-images"
 VERSION = 1
 COLUMNS = ["image", "class", "split", "sha256"]
+PIXELS, MANIFEST = "images.safetensors", "manifest.csv"
 
 
 @dataclass(frozen=True)
-class ImageSet:
-    """Images with their classes, splits and names.
+class Labels:
+    """The names of images, unique, with class and split ("train" or "test") of each.
 
-    `images` is (N, C, H, W), uint8; the lists have one entry per image. Splits are "train" or "test"; `ids` are
-    unique.
+    `class_names` are the classes in the dataset's own order, which a run's class order permutes; sorted if not given.
     """
 
-    images: Tensor
+    ids: list[str]
     classes: list[str]
     splits: list[str]
-    ids: list[str]
+    class_names: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            raise ValueError(f"images must be uint8 (N, C, H, W), not {self.images.dtype} {tuple(self.images.shape)}")
-        lengths = {len(self.images), len(self.classes), len(self.splits), len(self.ids)}
+        lengths = {len(self.ids), len(self.classes), len(self.splits)}
         if len(lengths) != 1:
-            raise ValueError(f"images, classes, splits and ids must be equally many, not {sorted(lengths)}")
+            raise ValueError(f"ids, classes and splits must be equally many, not {sorted(lengths)}")
         if len(set(self.ids)) != len(self.ids):
             raise ValueError("ids must be unique")
         if not set(self.splits) <= {"train", "test"}:
             raise ValueError(f"a split is 'train' or 'test', not {sorted(set(self.splits) - {'train', 'test'})}")
+        if not self.class_names:
+            object.__setattr__(self, "class_names", sorted(set(self.classes)))
+        if set(self.class_names) != set(self.classes):
+            raise ValueError("class_names must be the classes of the images")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def digest(self) -> str:
+        """Names the split: sixteen hexadecimal digits of the names, classes and splits of all images, sorted."""
+        rows = sorted(zip(self.ids, self.classes, self.splits, strict=True))
+        return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()[:16]
 
 
-def write_images(folder: Path, images: ImageSet, metadata: dict[str, Any]) -> None:
-    """Write `images.safetensors` and `manifest.csv` into `folder`.
+@dataclass(frozen=True)
+class ImageSet:
+    """Images as one array (N, C, H, W), uint8."""
+
+    labels: Labels
+    images: Tensor
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(f"images must be uint8 (N, C, H, W), not {self.images.dtype} {tuple(self.images.shape)}")
+        if len(self.images) != len(self.labels):
+            raise ValueError(f"{len(self.images)} images have {len(self.labels)} labels")
+
+    def image(self, row: int) -> Image.Image:
+        """Image `row`, as a picture."""
+        return Image.fromarray(self.images[row].permute(1, 2, 0).squeeze(2).numpy())
+
+    def damage(self, row: int) -> str:
+        """What is wrong with image `row`: nothing, since the array was checked when it was read."""
+        return ""
+
+
+@dataclass(frozen=True)
+class FileSet:
+    """Images to be packed: `contents` yields (row, encoded image) once for each, in any order."""
+
+    labels: Labels
+    contents: Iterable[tuple[int, bytes]]
+
+
+@dataclass(frozen=True)
+class PackedSet:
+    """Images as they were encoded, in one file: `encoded` (bytes), image `row` at `spans[row]` = (start, end)."""
+
+    labels: Labels
+    encoded: np.ndarray
+    spans: np.ndarray
+    checksums: list[str]
+    exif_rotation: bool
+    remedy: str
+
+    def image(self, row: int) -> Image.Image:
+        """Image `row`, decoded.
+
+        Raises:
+            UserError: its bytes do not fit their checksum, or are not an image.
+        """
+        if damage := self.damage(row, decoded=False):
+            raise UserError(f"image '{self.labels.ids[row]}' is damaged ({damage}); {self.remedy}")
+        return decode(self._content(row), self.labels.ids[row], self.exif_rotation)
+
+    def damage(self, row: int, decoded: bool = True) -> str:
+        """What is wrong with image `row`, or nothing."""
+        content = self._content(row)
+        if hashlib.sha256(content).hexdigest() != self.checksums[row]:
+            return "its bytes do not fit the manifest"
+        try:
+            if decoded:
+                decode(content, self.labels.ids[row])
+        except UserError as error:
+            return str(error)
+        return ""
+
+    def _content(self, row: int) -> bytes:
+        start, end = self.spans[row]
+        return self.encoded[start:end].tobytes()
+
+
+def write_images(folder: Path, images: ImageSet | FileSet, metadata: dict[str, Any]) -> None:
+    """Write the pixels and the manifest into `folder`.
 
     Raises:
-        UserError: a file cannot be written.
+        UserError: a file cannot be written, or an encoded image cannot be decoded.
     """
-    rows = zip(images.ids, images.classes, images.splits, _checksums(images.images), strict=True)
+    labels = images.labels
+    about = {"format": FORMAT, "version": VERSION, "class_names": labels.class_names} | metadata
+    if isinstance(images, ImageSet):
+        checksums = _checksums(images.images)
+        write_tensors(folder / PIXELS, {"images": images.images.contiguous()}, about)
+    else:
+        checksums = _write_packed(folder / PIXELS, images, about)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows(rows)
-    write_text(folder / "manifest.csv", text.getvalue())
-    about = {"format": FORMAT, "version": VERSION} | metadata
-    write_tensors(folder / "images.safetensors", {"images": images.images.contiguous()}, about)
+    writer.writerows(zip(labels.ids, labels.classes, labels.splits, checksums, strict=True))
+    write_text(folder / MANIFEST, text.getvalue())
 
 
-def read_images(folder: Path, digest: str, remedy: str) -> ImageSet:
-    """The images that `write_images` wrote into `folder`; every image is checked against the manifest.
+def _write_packed(path: Path, images: FileSet, about: dict[str, Any]) -> list[str]:
+    """Write a safetensors file with `encoded` and `spans` without holding the images; the checksum of each."""
+    count = len(images.labels)
+    spans, checksums = np.zeros((count, 2), np.int64), [""] * count
+
+    def header(size: int) -> bytes:
+        """Length and JSON, as the format asks for; blanks at the end make room for the largest size."""
+        tensors = {
+            "encoded": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]},
+            "spans": {"dtype": "I64", "shape": [count, 2], "data_offsets": [size, size + spans.nbytes]},
+            "__metadata__": {"ntkcl": json.dumps(about, sort_keys=True)},
+        }
+        return json.dumps(tensors).encode()
+
+    room = len(header(10**15)) + 8 - len(header(10**15)) % 8
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(bytes(8 + room))
+            for row, content in images.contents:
+                decode(content, images.labels.ids[row])
+                start = file.tell() - 8 - room
+                file.write(content)
+                spans[row] = start, start + len(content)
+                checksums[row] = hashlib.sha256(content).hexdigest()
+            file.write(bytes(-file.tell() % 8))
+            size = file.tell() - 8 - room
+            file.write(spans.tobytes())
+            file.seek(0)
+            file.write(room.to_bytes(8, "little") + header(size).ljust(room))
+
+    write_atomically(path, write)
+    if not all(checksums):
+        raise ValueError(f"no content for image '{images.labels.ids[checksums.index('')]}'")
+    return checksums
+
+
+def read_images(folder: Path, digest: str, remedy: str, exif_rotation: bool = True) -> ImageSet | PackedSet:
+    """The images that `write_images` wrote into `folder`.
+
+    Arrays are checked against the manifest at once, encoded images each time that one is read.
 
     Args:
         folder: where the two files lie.
         digest: names the present settings.
         remedy: what a person can do where a file does not fit, as an imperative.
+        exif_rotation: turn photographs as their EXIF data say.
 
     Raises:
         UserError: a file is missing, damaged, or was made with other settings.
     """
-    tensors, _ = read_tensors(folder / "images.safetensors", FORMAT, VERSION, digest, remedy)
-    path = folder / "manifest.csv"
-    rows = _manifest_rows(path, remedy)
+    path, manifest = folder / PIXELS, folder / MANIFEST
+    about, tensors = checked_metadata(path, FORMAT, VERSION, digest, remedy)
+    rows = _manifest_rows(manifest, remedy)
+    checksums = [row["sha256"] for row in rows]
     try:
-        images = ImageSet(
-            tensors["images"],
-            *([row[column] for row in rows] for column in COLUMNS[1:3]),
-            ids=[row["image"] for row in rows],
-        )
+        columns = ([row[column] for row in rows] for column in COLUMNS[:3])
+        labels = Labels(*columns, class_names=about["class_names"])
+        if "encoded" in tensors:
+            encoded, spans = _mapped(path, tensors)
+            if len(spans) != len(labels):
+                raise ValueError(f"{len(spans)} images, {len(labels)} rows")
+            return PackedSet(labels, encoded, spans, checksums, exif_rotation, remedy)
+        images = ImageSet(labels, read_tensors(path, FORMAT, VERSION, digest, remedy)[0]["images"])
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path} does not fit the images beside it ({error}); {remedy}") from error
+        raise UserError(f"{manifest} does not fit the images beside it ({error}); {remedy}") from error
     for row, checksum in zip(rows, _checksums(images.images), strict=True):
         if row["sha256"] != checksum:
-            raise UserError(f"{path}: the checksum of image '{row['image']}' does not fit its pixels; {remedy}")
+            raise UserError(f"{manifest}: the checksum of image '{row['image']}' does not fit its pixels; {remedy}")
     return images
+
+
+def _mapped(path: Path, tensors: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+    """`encoded` as a view of the file, and `spans`."""
+    with path.open("rb") as file:
+        room = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(room))
+    size = header["encoded"]["shape"][0]
+    encoded = np.memmap(path, np.uint8, "r", 8 + room, (size,))
+    return encoded, np.fromfile(path, np.int64, offset=8 + room + size).reshape(header["spans"]["shape"])
 
 
 def _manifest_rows(path: Path, remedy: str) -> list[dict[str, str]]:
@@ -102,6 +249,6 @@ def _manifest_rows(path: Path, remedy: str) -> list[dict[str, str]]:
     return rows
 
 
-def _checksums(images: Tensor) -> list[str]:
+def _checksums(images: Tensor) -> Iterator[str]:
     """The sha256 of each image's bytes."""
-    return [hashlib.sha256(image.tobytes()).hexdigest() for image in images.contiguous().numpy()]
+    return (hashlib.sha256(image.tobytes()).hexdigest() for image in images.contiguous().numpy())

@@ -6,7 +6,7 @@ import unicodedata
 import numpy as np
 import torch
 
-from ntkcl.data.images import ImageSet
+from ntkcl.data.images import ImageSet, Labels
 from ntkcl.data.rendering import covered, render
 from ntkcl.settings import Count, Fraction, Model
 
@@ -44,7 +44,7 @@ def make(options: Options) -> ImageSet:
         unique.setdefault((letter, image.tobytes()), (image, f"U+{ord(character):04X}/{font}"))
     classes = [letter for letter, _ in unique]
     images, ids = zip(*unique.values(), strict=True)
-    return ImageSet(torch.from_numpy(np.stack(images))[:, None], classes, _splits(classes, options), list(ids))
+    return ImageSet(Labels(list(ids), classes, _splits(classes, options)), torch.from_numpy(np.stack(images))[:, None])
 
 
 def _alphabets(font: str) -> list[tuple[str, str]]:

@@ -12,7 +12,10 @@ SOURCES = {
     "glyphs": "ntkcl.data.glyphs",
     "letters": "ntkcl.data.letters",
 }
-"""Each module has a model `Options` and a function `make(options: Options) -> ImageSet`."""
+"""Each module has a model `Options` and a function `make(options) -> ImageSet | FileSet`.
+
+Where a dataset has files to fetch, `make(options, files)` also gets their paths by name.
+"""
 
 
 def source_module(name: str) -> ModuleType:

@@ -1,6 +1,6 @@
 """From a prepared dataset to the images and labels of each task."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,9 +8,10 @@ from torch import Tensor
 
 from ntkcl import data
 from ntkcl.config import Run
+from ntkcl.data.images import ImageSet, PackedSet
+from ntkcl.data.loading import ArrayImages, ViewedImages
 from ntkcl.errors import UserError
-from ntkcl.methods.learner import Batches
-from ntkcl.settings import Task
+from ntkcl.settings import Architecture, Images, Task
 
 
 @dataclass(frozen=True)
@@ -18,28 +19,30 @@ class TaskStream:
     """A dataset with its classes in the order in which a run meets them.
 
     Args:
-        images: (N, C, H, W), uint8.
+        images: the dataset.
         labels: (N,), positions in the class order.
         is_test: (N,).
-        ids: the names of the images.
         classes: the names of the classes, in order.
+        settings: how images are seen.
+        architecture: of the backbone that takes the images.
     """
 
-    images: Tensor
+    images: ImageSet | PackedSet
     labels: Tensor
     is_test: Tensor
-    ids: list[str]
     classes: list[str]
+    settings: Images
+    architecture: Architecture
 
     @classmethod
     def of(cls, run: Run) -> "TaskStream":
-        """The stream of a run: sorted class names, permuted by `numpy.random.RandomState(class_order_seed)`.
+        """The stream of a run: the dataset's classes, permuted by `numpy.random.RandomState(class_order_seed)`.
 
         Raises:
             UserError: the prepared dataset is missing or damaged, or has another number of classes than its settings.
         """
         images = data.load(run.dataset_name)
-        names = sorted(set(images.classes))
+        names = images.labels.class_names
         if len(names) != run.dataset.classes:
             raise UserError(
                 f"data/{run.dataset_name} has {len(names)} classes, params/datasets/{run.dataset_name}.yaml says "
@@ -48,47 +51,42 @@ class TaskStream:
         order = np.random.RandomState(run.class_order_seed).permutation(len(names))
         classes = [names[index] for index in order]
         position = {name: index for index, name in enumerate(classes)}
-        labels = torch.tensor([position[name] for name in images.classes])
-        is_test = torch.tensor([split == "test" for split in images.splits])
-        return cls(images.images, labels, is_test, images.ids, classes)
+        labels = torch.tensor([position[name] for name in images.labels.classes])
+        is_test = torch.tensor([split == "test" for split in images.labels.splits])
+        return cls(images, labels, is_test, classes, run.images, run.backbone.architecture)
 
-    def train_images(self, task: Task, device: torch.device) -> "ArrayImages":
+    def train_images(self, task: Task, device: torch.device) -> ArrayImages | ViewedImages:
         """The training images of a task."""
         inside = (self.labels >= task.first_class) & (self.labels < task.classes_seen)
         return self._images(inside & ~self.is_test, device)
 
-    def test_images(self, classes: int, device: torch.device) -> "ArrayImages":
+    def test_images(self, classes: int, device: torch.device) -> ArrayImages | ViewedImages:
         """The test images of the first `classes` classes."""
         return self._images((self.labels < classes) & self.is_test, device)
 
-    def _images(self, chosen: Tensor, device: torch.device) -> "ArrayImages":
+    def _images(self, chosen: Tensor, device: torch.device) -> ArrayImages | ViewedImages:
         rows = chosen.nonzero()[:, 0]
-        return ArrayImages(self.images[rows], self.labels[rows], device, [self.ids[row] for row in rows.tolist()])
+        labels, ids = self.labels[rows], [self.images.labels.ids[row] for row in rows.tolist()]
+        if self._seen_as_they_are():
+            return ArrayImages(self.images.images[rows], labels, device, ids, self.settings)
+        chosen_rows = rows.tolist()
+        return ViewedImages(
+            lambda index: self.images.image(chosen_rows[index]),
+            labels,
+            self.settings,
+            self.architecture.img_size,
+            self.architecture.in_chans,
+            device,
+            ids,
+            threads=torch.get_num_threads(),
+        )
 
-
-@dataclass(frozen=True)
-class ArrayImages:
-    """Images held in memory; batches come in [0, 1], on `device`.
-
-    Args:
-        images: (N, C, H, W), uint8, or floating point in [0, 1].
-        labels: (N,), positions in the class order.
-        ids: the names of the images.
-    """
-
-    images: Tensor
-    labels: Tensor
-    device: torch.device
-    ids: list[str] = field(default_factory=list)
-
-    def epoch(self, batch_size: int) -> Batches:
-        """One pass in an order drawn from torch's generator."""
-        return map(self._batch, torch.randperm(len(self.labels)).split(batch_size))
-
-    def in_order(self, batch_size: int = 256) -> Batches:
-        """One pass in order."""
-        return map(self._batch, torch.arange(len(self.labels)).split(batch_size))
-
-    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        images, labels = self.images[rows].to(self.device), self.labels[rows].to(self.device)
-        return images if images.is_floating_point() else images.float() / 255, labels
+    def _seen_as_they_are(self) -> bool:
+        """Whether neither crop nor mirror nor resizing changes the images."""
+        architecture, settings = self.architecture, self.settings
+        side = architecture.img_size
+        return (
+            isinstance(self.images, ImageSet)
+            and tuple(self.images.images.shape[1:]) == (architecture.in_chans, side, side)
+            and (settings.train_crop, settings.flip, settings.centre_crop) == ("centre", 0, 1)
+        )

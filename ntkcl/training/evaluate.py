@@ -6,7 +6,8 @@ import pandas as pd
 import torch
 
 from ntkcl.config import Run
-from ntkcl.data.stream import ArrayImages, TaskStream
+from ntkcl.data.loading import ArrayImages, ViewedImages
+from ntkcl.data.stream import TaskStream
 from ntkcl.files import write_atomically, write_json
 from ntkcl.methods.learner import Learner
 from ntkcl.metrics import run_metrics
@@ -48,7 +49,7 @@ def evaluate(run: Run, device: torch.device) -> dict:
 
 
 @torch.no_grad()
-def _predictions(index: int, learner: Learner, images: ArrayImages, classes_seen: int) -> pd.DataFrame:
+def _predictions(index: int, learner: Learner, images: ArrayImages | ViewedImages, classes_seen: int) -> pd.DataFrame:
     """One row for each image: its class, the one predicted among the classes seen, and that one's score."""
     scores = torch.cat([learner.scores(batch).cpu() for batch, _ in images.in_order()])
     score, predicted = scores[:, :classes_seen].max(dim=1)

@@ -11,4 +11,4 @@ rule prepare_data:
     message:
         "data: {wildcards.dataset}"
     shell:
-        "ntkcl data {wildcards.dataset} > {log} 2>&1"
+        "ntkcl data prepare {wildcards.dataset} > {log} 2>&1"

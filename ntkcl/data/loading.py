@@ -1,0 +1,110 @@
+"""From images to batches: read, cropped and resized by several threads, always in the same order."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ntkcl.data.views import DRAWS, normalized, picture_of, pixels, test_view, training_view
+from ntkcl.methods.learner import Batches
+from ntkcl.settings import Images
+
+AHEAD = 4  # batches that are made while one is learned
+
+
+@dataclass(frozen=True)
+class ArrayImages:
+    """Images held in memory that are seen as they are; batches come on `device`.
+
+    Args:
+        images: (N, C, H, W), uint8, or floating point in [0, 1].
+        labels: (N,), positions in the class order.
+        ids: the names of the images.
+        settings: how images are seen: here mean and standard deviation alone.
+    """
+
+    images: Tensor
+    labels: Tensor
+    device: torch.device
+    ids: list[str] = field(default_factory=list)
+    settings: Images = Images()
+
+    def epoch(self, batch_size: int) -> Batches:
+        """One pass in an order drawn from torch's generator."""
+        return map(self._batch, torch.randperm(len(self.labels)).split(batch_size))
+
+    def in_order(self, batch_size: int = 256) -> Batches:
+        """One pass in order."""
+        return map(self._batch, torch.arange(len(self.labels)).split(batch_size))
+
+    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        images, labels = self.images[rows].to(self.device), self.labels[rows].to(self.device)
+        return normalized(images, self.settings), labels
+
+
+@dataclass(frozen=True)
+class ViewedImages:
+    """Pictures that are read and cropped when they are needed; batches come on `device`.
+
+    All that is random is drawn from torch's generator at the start of a pass: the batches do not depend on threads.
+
+    Args:
+        read: the picture of an index into `labels`.
+        labels: (N,), positions in the class order.
+        settings: how images are seen.
+        size: side of the square that the backbone takes, in pixels.
+        channels: 1 (grey) or 3 (colour).
+        ids: the names of the images.
+        threads: how many images are made at once.
+    """
+
+    read: Callable[[int], Image.Image]
+    labels: Tensor
+    settings: Images
+    size: int
+    channels: int
+    device: torch.device
+    ids: list[str] = field(default_factory=list)
+    threads: int = 1
+
+    def epoch(self, batch_size: int) -> Batches:
+        """One pass in random order, as seen in training."""
+        order = torch.randperm(len(self.labels))
+        draws = torch.rand(len(self.labels), DRAWS)
+        return self._batches(order, batch_size, lambda image, row: training_view(image, draws[row], *self._how))
+
+    def in_order(self, batch_size: int = 64) -> Batches:
+        """One pass in order, as seen in testing."""
+        order = torch.arange(len(self.labels))
+        return self._batches(order, batch_size, lambda image, row: test_view(image, *self._how))
+
+    @property
+    def _how(self) -> tuple[Images, int]:
+        return self.settings, self.size
+
+    def _batches(self, order: Tensor, batch_size: int, view: Callable[[Image.Image, int], Image.Image]) -> Batches:
+        def make(row: int) -> Tensor:
+            return pixels(view(picture_of(self.read(row), self.channels), row))
+
+        rows = iter(order.split(batch_size))
+        pool = ThreadPoolExecutor(self.threads)
+
+        def submit() -> Iterator[tuple[Tensor, list[Future]]]:
+            for chosen in rows:
+                yield chosen, [pool.submit(make, row) for row in chosen.tolist()]
+
+        waiting, submitted = deque(), submit()
+        try:
+            waiting.extend(islice(submitted, AHEAD))
+            while waiting:
+                chosen, futures = waiting.popleft()
+                waiting.extend(islice(submitted, 1))
+                images = torch.stack([future.result() for future in futures])
+                yield normalized(images.to(self.device), self.settings), self.labels[chosen].to(self.device)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,79 @@
+"""How an image is seen: crops, sizes and mirroring, as torchvision does them and as `ntkcl.settings.Images` says."""
+
+import math
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import functional as F
+
+from ntkcl.settings import Images
+
+ATTEMPTS = 10  # as in torchvision's RandomResizedCrop
+DRAWS = 2 * ATTEMPTS + 3  # random numbers for one training image
+
+
+def picture_of(image: Image.Image, channels: int) -> Image.Image:
+    """`image` in grey or in colour, whatever it was: palette, grey, CMYK, transparent."""
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def training_view(image: Image.Image, draws: Tensor, settings: Images, size: int) -> Image.Image:
+    """`image` as seen in training.
+
+    Args:
+        image: a picture in grey or in colour.
+        draws: (DRAWS,), uniform in [0, 1).
+        settings: how images are seen.
+        size: side of the square that the backbone takes, in pixels.
+    """
+    u = draws.tolist()
+    if settings.train_crop == "random":
+        box = _random_box(image.height, image.width, u, settings)
+        image = F.resized_crop(image, *box, [size, size], InterpolationMode(settings.train_interpolation))
+    else:
+        image = test_view(image, settings, size)
+    return F.hflip(image) if u[-1] < settings.flip else image
+
+
+def test_view(image: Image.Image, settings: Images, size: int) -> Image.Image:
+    """`image` as seen in testing: its short side to `size / centre_crop`, then the square in the middle."""
+    image = F.resize(image, round(size / settings.centre_crop), InterpolationMode(settings.interpolation))
+    return F.center_crop(image, [size, size])
+
+
+def pixels(image: Image.Image) -> Tensor:
+    """The picture as (C, H, W), uint8."""
+    array = torch.from_numpy(np.array(image))
+    return array[None] if array.ndim == 2 else array.permute(2, 0, 1)
+
+
+def normalized(images: Tensor, settings: Images) -> Tensor:
+    """Images (B, C, H, W), uint8 or in [0, 1], to [0, 1], minus the mean over the standard deviation."""
+    images = images if images.is_floating_point() else images.float() / 255
+    if set(settings.mean) == {0.0} and set(settings.std) == {1.0}:
+        return images
+    mean, std = (images.new_tensor(values)[:, None, None] for values in (settings.mean, settings.std))
+    return (images - mean) / std
+
+
+def _random_box(height: int, width: int, u: list[float], settings: Images) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a random crop, drawn as torchvision's RandomResizedCrop draws it."""
+    low, high = (math.log(ratio) for ratio in settings.train_ratio)
+    smallest, largest = settings.train_area
+    for attempt in range(ATTEMPTS):
+        area = height * width * (smallest + (largest - smallest) * u[2 * attempt])
+        ratio = math.exp(low + (high - low) * u[2 * attempt + 1])
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            top, left = (min(int(v * (room + 1)), room) for v, room in ((u[-3], height - h), (u[-2], width - w)))
+            return top, left, h, w
+    narrow, wide = settings.train_ratio
+    w, h = width, height
+    if width / height < narrow:
+        h = round(w / narrow)
+    elif width / height > wide:
+        w = round(h * wide)
+    return (height - h) // 2, (width - w) // 2, h, w
