@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 
 from ntkcl import data
 from ntkcl.data import digits, glyphs, letters, rendering
-from ntkcl.data.images import ImageSet, Labels
+from ntkcl.data.images import Labels
 from ntkcl.errors import UserError
 from tests.conftest import clear_settings
 
@@ -168,7 +168,6 @@ def test_missing_damaged_and_outdated_files_are_one_line_errors(prepared: Path) 
 
 
 def test_image_sets_that_contradict_themselves_are_refused() -> None:
-    images = torch.zeros(2, 1, 4, 4, dtype=torch.uint8)
     with pytest.raises(ValueError, match="equally many"):
         Labels(["0", "1"], ["a"], ["train", "test"])
     with pytest.raises(ValueError, match="unique"):

@@ -1,6 +1,7 @@
 """Fetching files (being written)."""
 
 from pathlib import Path
+
 from ntkcl.settings import File
 
 

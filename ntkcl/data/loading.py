@@ -14,6 +14,7 @@ from ntkcl.data.views import DRAWS, normalized, picture_of, pixels, test_view, t
 from ntkcl.methods.learner import Batches
 from ntkcl.settings import Images
 
+AS_THEY_ARE = Images(train_crop="centre", centre_crop=1, flip=0)
 AHEAD = 4  # batches that are made while one is learned
 
 
@@ -32,7 +33,7 @@ class ArrayImages:
     labels: Tensor
     device: torch.device
     ids: list[str] = field(default_factory=list)
-    settings: Images = Images()
+    settings: Images = AS_THEY_ARE
 
     def epoch(self, batch_size: int) -> Batches:
         """One pass in an order drawn from torch's generator."""
