@@ -31,14 +31,14 @@ def training_view(image: Image.Image, draws: Tensor, settings: Images, size: int
     """
     u = draws.tolist()
     if settings.train_crop == "random":
-        box = _random_box(image.height, image.width, u, settings)
+        box = random_box(image.height, image.width, u, settings)
         image = F.resized_crop(image, *box, [size, size], InterpolationMode(settings.train_interpolation))
     else:
-        image = test_view(image, settings, size)
+        image = testing_view(image, settings, size)
     return F.hflip(image) if u[-1] < settings.flip else image
 
 
-def test_view(image: Image.Image, settings: Images, size: int) -> Image.Image:
+def testing_view(image: Image.Image, settings: Images, size: int) -> Image.Image:
     """`image` as seen in testing: its short side to `size / centre_crop`, then the square in the middle."""
     image = F.resize(image, round(size / settings.centre_crop), InterpolationMode(settings.interpolation))
     return F.center_crop(image, [size, size])
@@ -59,7 +59,7 @@ def normalized(images: Tensor, settings: Images) -> Tensor:
     return (images - mean) / std
 
 
-def _random_box(height: int, width: int, u: list[float], settings: Images) -> tuple[int, int, int, int]:
+def random_box(height: int, width: int, u: list[float], settings: Images) -> tuple[int, int, int, int]:
     """Top, left, height and width of a random crop, drawn as torchvision's RandomResizedCrop draws it."""
     low, high = (math.log(ratio) for ratio in settings.train_ratio)
     smallest, largest = settings.train_area
