@@ -1,14 +1,24 @@
 # The whole pipeline. `snakemake --cores all reports/tables.tex` makes the tables of the study that `config` names.
 # What a rule does is one `ntkcl` command; what is to be run, and with which settings, stands in params/.
 
+import os
 import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
 
-from ntkcl import lock, warm
+from ntkcl import gpus, lock, plan, warm
 from ntkcl.adoption import adopt
-from ntkcl.config import backbone_digest, dataset_digest, load_backbone, load_study, report_digest, resolve, runs_of
+from ntkcl.config import (
+    backbone_digest,
+    dataset_digest,
+    load_backbone,
+    load_dataset,
+    load_study,
+    report_digest,
+    resolve,
+    runs_of,
+)
 from ntkcl.errors import UserError, nearest
 
 min_version("9.0")
@@ -17,14 +27,27 @@ min_version("9.0")
 container: None
 
 
-config.setdefault("study", "quickstart")
-config.setdefault("device", "auto")  # or cpu, cuda: where the jobs compute
+DEFAULTS = {
+    "study": "quickstart",
+    "device": "auto",  # or cpu, cuda: where the jobs compute
+    "jobs_per_gpu": 1,
+}
+# whether this process starts the jobs, and on this machine: a job on a cluster's node reads this file too
+starts_jobs, on_cluster = workflow.is_main_process, workflow.resource_settings.nodes is not None
+touches = "--touch" in sys.argv
 try:
-    for key in config.keys() - {"study", "device"}:
-        raise UserError(f"unknown configuration '{key}' (--config); {nearest(key, ('study', 'device'))}")
+    for key in config.keys() - DEFAULTS.keys():
+        raise UserError(f"unknown configuration '{key}' (--config); {nearest(key, DEFAULTS)}")
+    for key, value in DEFAULTS.items():
+        config.setdefault(key, value)
+    os.environ[gpus.JOBS_PER_GPU] = str(config["jobs_per_gpu"])  # for the jobs
+    here, jobs_per_gpu = starts_jobs and not on_cluster, gpus.jobs_per_gpu()
+    uses_gpu = gpus.wanted(config["device"], here)
+    if here and uses_gpu and "gpu" not in workflow.global_resources:  # else a person has given --resources gpu=N
+        workflow.register_resource("gpu", len(gpus.visible()) * jobs_per_gpu)
     study = load_study(config["study"])
     runs = runs_of(study)
-    if "--touch" not in sys.argv and (done := adopt(config["study"])):
+    if starts_jobs and not touches and (done := adopt(config["study"])):
         print(done, file=sys.stderr)
 except UserError as error:
     sys.exit(f"error: {error}")
@@ -35,8 +58,10 @@ onstart:
         lock.hold(Path(".snakemake/running"))
     except UserError as error:
         sys.exit(f"error: {error}")
+    if not touches:
+        print(plan.summary(config["study"]), file=sys.stderr)
     # Most jobs are short, and importing torch and timm takes seconds: local jobs fork from a process that has done it.
-    if workflow.executor_plugin.common_settings.local_exec:
+    if here and not touches:
         warm.start()
 
 
@@ -53,6 +78,12 @@ localrules:
     data,
     backbones,
     runs,
+    aggregate,
+    figures,
+    tables,
+    fetch_data,
+    fetch_backbone,
+    track_run,
 
 
 rule all:
@@ -65,7 +96,11 @@ rule all:
 rule data:
     input:
         [f"data/{name}/manifest.csv" for name in study.datasets],
-        [f"data/{load_backbone(name).pretraining.dataset}/manifest.csv" for name in study.backbones],
+        [
+            f"data/{pretraining.dataset}/manifest.csv"
+            for name in study.backbones
+            if (pretraining := load_backbone(name).pretraining)
+        ],
 
 
 rule backbones:
@@ -78,6 +113,7 @@ rule runs:
         [run.folder / "wandb" for run in runs],
 
 
+include: "workflow/rules/targets.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/backbones.smk"
 include: "workflow/rules/train.smk"

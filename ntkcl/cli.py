@@ -60,26 +60,63 @@ def data_group() -> None:
 
 @data_group.command()
 @click.argument("name")
-def prepare(name: str) -> None:
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Images checked at once.")
+def prepare(name: str, threads: int) -> None:
     """Make the files of dataset NAME: data/NAME/images.safetensors and manifest.csv."""
     from ntkcl import data
 
-    data.prepare(name)
+    data.prepare(name, threads)
     click.echo(f"data/{name} is ready")
+
+
+@data_group.command("fetch")
+@click.argument("names", nargs=-1, required=True)
+def fetch_command(names: tuple[str, ...]) -> None:
+    """Fetch the files that the datasets NAMES are made from, into downloads/ (or $NTKCL_DOWNLOADS)."""
+    from ntkcl import data
+
+    for name in names:
+        data.fetch_files(name)
+        click.echo(f"the files of {name} are there")
+
+
+@data_group.command("list")
+def list_command() -> None:
+    """Every dataset: state, size, images, and what is missing."""
+    from ntkcl.data.overview import show
+
+    show()
+
+
+@data_group.command("verify")
+@click.argument("names", nargs=-1)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Images read at once.")
+def verify_data(names: tuple[str, ...], threads: int) -> None:
+    """Read every image of the datasets NAMES again (all that are prepared by default); name those that are damaged."""
+    from ntkcl.data.overview import prepared, verified
+
+    names = names or prepared()
+    if broken := [name for name in names if not verified(name, threads)]:
+        raise UserError(f"damaged: {', '.join(broken)}; delete data/NAME and run `ntkcl data prepare NAME`")
 
 
 @main.command("backbone")
 @click.argument("name")
 @compute_options
 def backbone_command(name: str, device: str, threads: int) -> None:
-    """Make the frozen weights of backbone NAME: backbones/NAME.safetensors."""
+    """Make the frozen weights of backbone NAME: backbones/NAME.safetensors, pre-trained here or as published."""
     import torch
 
     from ntkcl.backbones.pretraining import pretrain
+    from ntkcl.backbones.published import adopt
+    from ntkcl.config import load_backbone
     from ntkcl.training.train import choose_device
 
     torch.set_num_threads(threads)
-    pretrain(name, choose_device(device))
+    if load_backbone(name).weights:
+        adopt(name)
+    else:
+        pretrain(name, choose_device(device))
     click.echo(f"backbones/{name}.safetensors is ready ({usage()})")
 
 
@@ -168,16 +205,68 @@ def show() -> None:
     show()
 
 
+@main.command("report")
+@click.argument("study")
+def report_command(study: str) -> None:
+    """Tables and figures of what has finished in STUDY so far, while the rest is still running."""
+    from ntkcl.reporting.report import report
+
+    report(study)
+
+
 @main.command()
 @click.argument("studies", nargs=-1)
 def check(studies: tuple[str, ...]) -> None:
     """Validate all settings of STUDIES, of all in params/studies/ by default; nothing is run."""
     from ntkcl.config import PARAMS, load_study, runs_of
+    from ntkcl.reporting.published import paper_tables
 
     for study in studies or sorted(path.stem for path in (PARAMS / "studies").glob("*.yaml")):
         runs = runs_of(load_study(study))
+        paper_tables(load_study(study), study)
         tasks = sum(len(run.tasks) for run in runs)
         click.echo(f"study {study}: {len(runs)} runs, {tasks} training jobs, all settings valid")
+
+
+@main.command("plan")
+@click.argument("study")
+@click.option("--measure", is_flag=True, help="Measure the speed of each kind of run first, on the chosen device.")
+@compute_options
+def plan_command(study: str, measure: bool, device: str, threads: int) -> None:
+    """What STUDY costs: runs and jobs to do, images to compute, hours, disk, downloads."""
+    import torch
+
+    from ntkcl.config import load_study, runs_of
+    from ntkcl.planning import show
+    from ntkcl.throughput import measure_all
+    from ntkcl.training.train import choose_device
+
+    runs = runs_of(load_study(study))
+    torch.set_num_threads(threads)
+    for run, speed in measure_all(runs, choose_device(device)) if measure else ():
+        what = f"{run.variant} with {run.backbone_name}, batches of {run.training.batch_size}"
+        click.echo(f"{what}: {speed['train']:.4g} images/s in training, {speed['evaluate']:.4g} in evaluation")
+    show(study)
+
+
+@main.command()
+@click.argument("state", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--backbone", type=click.Path(path_type=Path), help="Its file, if it is not backbones/NAME.safetensors.")
+@click.option("--top", type=click.IntRange(1), default=1, show_default=True, help="Classes for each image.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line and image.")
+@compute_options
+def predict(
+    state: Path, images: tuple[Path, ...], backbone: Path | None, top: int, as_json: bool, device: str, threads: int
+) -> None:
+    """Predict the classes of IMAGES, files or folders, with STATE, the file of a run's task or of a Classifier."""
+    from ntkcl.classifier import Classifier
+    from ntkcl.predict import images_in, predictions, print_rows
+
+    model = Classifier.load(state, backbone, device, threads)
+    paths = list(images_in(images))
+    if failed := print_rows(predictions(model, paths, top), min(top, len(model.classes)), as_json):
+        raise UserError(f"{failed} of {len(paths)} images could not be read; the lines above say why")
 
 
 @main.group(cls=Commands)

@@ -197,7 +197,7 @@ def dataset_digest(name: str) -> str:
 
 
 def report_digest(study: Study) -> str:
-    """Names the words that tables and figures take from the settings: titles, labels and notes."""
+    """Names what tables and figures take from the settings: titles, labels, notes, and the published numbers."""
     methods = [load_method(variant.partition("/")[0]) for variant in study.variants]
     datasets = [load_dataset(name) for name in study.datasets]
     return digest_of(
@@ -205,6 +205,7 @@ def report_digest(study: Study) -> str:
         [[method.label, method.protocol] for method in methods],
         [[dataset.label, dataset.note, dataset.task_sizes] for dataset in datasets],
         [load_backbone(name).label for name in study.backbones],
+        *([(PARAMS / study.published).read_text()] if study.published and (PARAMS / study.published).is_file() else []),
     )
 
 

@@ -3,6 +3,7 @@
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from ntkcl.errors import UserError, nearest
 
@@ -30,11 +31,17 @@ def validated(model: type[ModelType], content: Any, where: str) -> ModelType:
 
 def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
     """The valid keys of the model that lies at `place` inside `model`."""
-    for part in place:
+    for part, tag in zip(place, (*place, None)[1:], strict=True):
         field = model.model_fields.get(str(part))
-        if field is None:  # a key of a mapping such as `datasets`: the mapping's own model was found one step before
+        if field is None:  # a key of a mapping such as `datasets`, or the tag of a union: its model is found already
             continue
-        for candidate in [field.annotation, *getattr(field.annotation, "__args__", ())]:
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                model = candidate
+        candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
+        models = [one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)]
+        tagged = [one for one in models if "kind" in one.model_fields and tag in _values_of(one.model_fields["kind"])]
+        model = next(iter(tagged or models), model)
     return list(model.model_fields)
+
+
+def _values_of(field: FieldInfo) -> tuple[Any, ...]:
+    """The values of a literal."""
+    return getattr(field.annotation, "__args__", ())

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from ntkcl import config
 from ntkcl.errors import UserError
+from ntkcl.reporting.cells import COLUMNS
 from ntkcl.reporting.collect import METRICS, aggregate, run_folder
-from ntkcl.reporting.figures import write_figures
-from ntkcl.reporting.layout import COLUMNS
+from ntkcl.reporting.figures import accuracy_figure, write_figures
 from ntkcl.reporting.show import show
 from ntkcl.reporting.tables import write_tables
 
@@ -35,19 +35,20 @@ def write_yaml(path, content):
     path.write_text(yaml.safe_dump(content))
 
 
-def write_run(dataset, variant, seed, average, **parts):
-    """The metrics of one run whose average accuracy is `average`."""
+def write_run(dataset, variant, seed, average, backbone="vit", split=None, **parts):
+    """The metrics of one run whose average accuracy is `average`; runs made long ago did not record their split."""
     joint = variant == "joint"
     metrics = dict.fromkeys(METRICS, None if joint else average / 10) | {
         "average_accuracy": average,
         "final_accuracy": average - 1,
         "accuracy": [average + 1, average - 1],
     }
-    names = {"dataset": dataset, "backbone": "vit", "variant": variant, "seed": seed}
+    names = {"dataset": dataset, "backbone": backbone, "variant": variant, "seed": seed}
     made = {"device": "CPU (one)", "versions": {"torch": "2.0", "numpy": "1.5"}, "commit": "abc+"} | parts
-    folder = run_folder(dataset, "vit", variant, seed)
-    folder.mkdir(parents=True)
+    folder = run_folder(dataset, backbone, variant, seed)
+    folder.mkdir(parents=True, exist_ok=True)
     content = {"run": names, "digest": "d", "provenance": [made], "metrics": metrics}
+    content |= {"data": {"split": split, "train": 4, "test": 4}} if split else {}
     (folder / "metrics.json").write_text(json.dumps(content))
 
 
@@ -116,8 +117,8 @@ def test_latex_is_well_formed(study):
     write_tables()
     text = (REPORTS / "tables.tex").read_text()
     body = text.split("\n", 1)[1]
-    opened, closed = re.findall(r"\\begin\{(\w+)\}", body), re.findall(r"\\end\{(\w+)\}", body)
-    assert sorted(opened) == sorted(closed) == ["table"] * 2 + ["tabular"] * 2
+    opened, closed = re.findall(r"\\begin\{(.+?)\}", body), re.findall(r"\\end\{(.+?)\}", body)
+    assert sorted(opened) == sorted(closed) == ["table*"] * 2 + ["tabular"] * 2
     assert body.count("{") - body.count(r"\{") == body.count("}") - body.count(r"\}")
     rows = [line for line in body.splitlines() if line.endswith(r"\\")]
     assert len(rows) == 2 * 6
@@ -131,7 +132,7 @@ def test_latex_is_well_formed(study):
 def test_latex_cells(study):
     aggregate(study)
     write_tables()
-    first, second = (REPORTS / "tables.tex").read_text().split(r"\begin{table}")[1:]
+    first, second = (REPORTS / "tables.tex").read_text().split(r"\begin{table*}")[1:]
     assert r"Slow & $51.00_{\pm 1.41}$" in first
     assert r"Fast (no ema) & $\mathbf{71.00}_{\pm 1.41}$" in first
     assert "Late & -- & -- & -- & -- & -- \\\\" in first
@@ -148,7 +149,7 @@ def test_markdown(study):
     text = (REPORTS / "tables.md").read_text()
     assert r"# A small\_study" in text
     assert "| Fast (no ema) | **71.00 ± 1.41** |" in text
-    assert "| *Joint* | 91.00 ± 1.41 | 90.00 ± 1.41 | – | – | – |" in text
+    assert "| Joint | 91.00 ± 1.41 | 90.00 ± 1.41 | – | – | – |" in text
     assert "| Slow | 50.00 (n = 1) |" in text
     assert "torch 2.0, numpy 1.5; commit abc+." in text
     assert {line.count(" | ") for line in text.splitlines() if line.startswith("|")} == {len(COLUMNS)}
@@ -166,11 +167,46 @@ def test_equal_results_give_equal_bytes(study):
     assert made() == first
 
 
+def test_datasets_without_a_run_have_no_table_and_no_panel(study):
+    for path in Path("runs/two").rglob("metrics.json"):
+        path.unlink()
+    content = aggregate(study)
+    write_tables()
+    assert re.findall(r"\\label\{(.*)\}", (REPORTS / "tables.tex").read_text()) == ["tab:toy-one-vit"]
+    assert [panel.get_title() for panel in accuracy_figure(content).axes] == ["Toy_1\nViT_tiny"]
+
+
+def test_the_split_is_printed_and_two_splits_are_refused(study):
+    for seed in (0, 1):
+        write_run("two", "fast", seed, 60.0, split="0123456789abcdef")
+    aggregate(study)
+    write_tables()
+    first, second = (REPORTS / "tables.md").read_text().split("**Two")
+    assert "Split 0123456789ab." in second and "Split" not in first
+    write_run("two", "late", 1, 60.0, split="fedcba9876543210")
+    where = r"0123456789ab in runs/two/vit/fast/seed0, .*; fedcba987654 in runs/two/vit/late/seed1\)"
+    with pytest.raises(UserError, match="runs of dataset 'two' saw different splits .*" + where):
+        aggregate(study)
+
+
+def test_many_missing_runs_are_counted(study):
+    for path in [*Path("runs/two").rglob("metrics.json"), *Path("runs/toy_one/vit/fast").rglob("metrics.json")]:
+        path.unlink()
+    aggregate(study)
+    counts = "by dataset: toy_one 6, two 10; by method: fast 4, fast/no_ema 4, late 4, slow 2, joint 2"
+    assert f"Not run yet (16): {counts}" in shown(200)
+
+
+def shown(width):
+    """What `ntkcl show` prints, with single spaces."""
+    out = StringIO()
+    show(console=Console(file=out, width=width))
+    return " ".join(out.getvalue().split())
+
+
 def test_show(study):
     aggregate(study)
-    out = StringIO()
-    show(console=Console(file=out, width=120))
-    text = " ".join(out.getvalue().split())
+    text = shown(120)
     for part in (
         "Fast (no ema) 71.00±1.41",
         "Not run yet (5)",

@@ -87,7 +87,7 @@ def test_a_truncated_state(run):
 def test_a_foreign_state(run):
     run.state_path(0).parent.mkdir(parents=True)
     save_file({"weight": torch.zeros(3)}, run.state_path(0))
-    assert "is not a file of the format ntkcl-state 1" in failure(run)
+    assert "is not a file of the format ntkcl-state 2" in failure(run)
 
 
 def test_a_state_of_other_settings_names_what_to_do(run, tiny):

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision import transforms
 
 from ntkcl.data.loading import ViewedImages
-from ntkcl.data.views import DRAWS, normalized, picture_of, pixels, random_box, testing_view, training_view
+from ntkcl.data.views import DRAWS, evaluation_view, normalized, picture_of, pixels, random_box, training_view
 from ntkcl.settings import Images
 
 PUBLISHED = Images()
@@ -32,7 +32,7 @@ def test_a_test_image_is_what_the_published_transforms_make(width, height):
         ]
     )
     image = picture(width, height)
-    ours = normalized(pixels(testing_view(image, PUBLISHED, 224))[None], PUBLISHED)[0]
+    ours = normalized(pixels(evaluation_view(image, PUBLISHED, 224))[None], PUBLISHED)[0]
     assert torch.equal(ours, theirs(image))
 
 

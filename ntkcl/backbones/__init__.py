@@ -1,6 +1,7 @@
 """The frozen feature extractors: unmodified timm VisionTransformers and the files with their weights."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from ntkcl.config import backbone_digest, load_backbone
 from ntkcl.errors import UserError
 from ntkcl.settings import Architecture
 from ntkcl.tensors import read_tensors
+from ntkcl.validation import validated
 
 FORMAT = "ntkcl-backbone"
 VERSION = 1
@@ -35,16 +37,40 @@ def load(name: str) -> VisionTransformer:
     path = weights_path(name)
     remedy = f"run `ntkcl backbone {name}` (or `snakemake --cores all {path}`)"
     tensors, _ = read_tensors(path, FORMAT, VERSION, backbone_digest(name), remedy)
+    return _filled(architecture, tensors, path, remedy)
+
+
+def load_file(path: Path) -> tuple[VisionTransformer, dict[str, Any]]:
+    """The backbone in `path`, as `load` gives it, and what the file says about itself; no `params/` is needed.
+
+    Raises:
+        UserError: the file is missing, damaged, or does not say what it is.
+    """
+    remedy = "make it with `ntkcl backbone NAME` in a project folder"
+    tensors, about = read_tensors(path, FORMAT, VERSION, None, remedy)
+    if "architecture" not in about:
+        raise UserError(f"{path} does not say its architecture, since an earlier version made it; {remedy}")
+    architecture = validated(Architecture, about["architecture"], f"{path}, architecture")
+    return _filled(architecture, tensors, path, remedy), about
+
+
+def about_backbone(name: str) -> dict[str, Any]:
+    """What every file with the weights of the backbone `name` says about itself, enough to use it without `params/`."""
+    backbone = load_backbone(name)
+    about = {"format": FORMAT, "version": VERSION, "backbone": name, "digest": backbone_digest(name)}
+    return about | {"architecture": backbone.architecture.model_dump(mode="json"), "images": backbone.images}
+
+
+def _filled(architecture: Architecture, tensors: dict[str, Tensor], path: Path, remedy: str) -> VisionTransformer:
     with torch.device("meta"):  # no time for weights that are replaced, and no draw from the global generator
         model = build(architecture)
-    problem = _difference(model.state_dict(), tensors)
-    if problem:
-        raise UserError(f"{path} does not fit the architecture of '{name}': {problem}; {remedy}")
+    if problem := difference(model.state_dict(), tensors):
+        raise UserError(f"{path} does not fit its architecture: {problem}; {remedy}")
     model.load_state_dict(tensors, assign=True)
     return model.requires_grad_(False).eval()
 
 
-def _difference(expected: dict[str, Tensor], found: dict[str, Tensor]) -> str:
+def difference(expected: dict[str, Tensor], found: dict[str, Tensor]) -> str:
     """The first thing in which the tensors that were found differ from the expected ones, or nothing."""
     for name in sorted(expected.keys() | found.keys()):
         if name not in found or name not in expected:
@@ -57,4 +83,4 @@ def _difference(expected: dict[str, Tensor], found: dict[str, Tensor]) -> str:
     return ""
 
 
-__all__ = ["FORMAT", "VERSION", "build", "load", "weights_path"]
+__all__ = ["about_backbone", "build", "difference", "load", "load_file", "weights_path"]

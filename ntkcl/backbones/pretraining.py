@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ntkcl import __version__, data
-from ntkcl.backbones import FORMAT, VERSION, build, weights_path
+from ntkcl.backbones import about_backbone, build, weights_path
 from ntkcl.backbones.augmentation import augment
 from ntkcl.backbones.timm_vit import VisionTransformer
-from ntkcl.config import backbone_digest, load_backbone
+from ntkcl.config import load_backbone
 from ntkcl.errors import UserError
 from ntkcl.settings import Pretraining
 from ntkcl.tensors import write_tensors
@@ -116,11 +116,7 @@ def _accuracy(model: VisionTransformer, head: nn.Module, images: Tensor, labels:
 
 
 def _write(name: str, model: VisionTransformer, accuracy: float) -> None:
-    metadata = {
-        "format": FORMAT,
-        "version": VERSION,
-        "backbone": name,
-        "digest": backbone_digest(name),
+    metadata = about_backbone(name) | {
         "held_out_accuracy": round(accuracy, 6) if accuracy == accuracy else None,
         "libraries": {library: version(library) for library in ("torch", "timm", "numpy")} | {"ntkcl": __version__},
     }

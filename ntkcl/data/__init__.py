@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from ntkcl.config import dataset_digest, load_dataset
+from ntkcl.data.checksums import expected
 from ntkcl.data.downloads import fetch
 from ntkcl.data.images import ImageSet, PackedSet, read_images, write_images
 from ntkcl.data.sources import options_of, source_module
 from ntkcl.errors import UserError
+from ntkcl.files import write_json
 
 
 def folder(name: str) -> Path:
@@ -14,7 +16,20 @@ def folder(name: str) -> Path:
     return Path("data") / name
 
 
-def prepare(name: str) -> None:
+def fetch_files(name: str) -> None:
+    """Fetch the files that the dataset `name` is made from, and write `source.json`: what they are.
+
+    Raises:
+        UserError: the dataset is unknown, a download failed or must be done by hand, or a file is not what it must be.
+    """
+    files = load_dataset(name).files
+    paths = fetch(name, files)
+    known = {file: expected(f"{name}/{file}", files[file]) for file in files}
+    content = {file: {"bytes": paths[file].stat().st_size} | known[file].checksums for file in files}
+    write_json(folder(name) / "source.json", content)
+
+
+def prepare(name: str, threads: int = 1) -> None:
     """Make the images of the dataset `name` and write them to its folder; equal settings give equal bytes.
 
     Raises:
@@ -39,7 +54,7 @@ def prepare(name: str) -> None:
                     f"{where}: {expected} {split} images are published, {found} were found; the files are not what "
                     "they should be, or counts is wrong"
                 )
-    write_images(folder(name), images, {"dataset": name, "digest": dataset_digest(name)})
+    write_images(folder(name), images, {"dataset": name, "digest": dataset_digest(name)}, threads)
 
 
 def load(name: str) -> ImageSet | PackedSet:

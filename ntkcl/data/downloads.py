@@ -1,9 +1,177 @@
-"""Fetching files (being written)."""
+"""The files that datasets and backbones are made from: fetched, or put there by a person; verified in either case."""
 
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.filesize import decimal
+
+from ntkcl.data.checksums import Expected, Mismatch, Record, expected, record, recorded
+from ntkcl.data.progress import shown
+from ntkcl.data.transfer import Origin, Transfer, Unavailable, bytes_in, discard
+from ntkcl.errors import UserError
 from ntkcl.settings import File
 
 
-def fetch(owner: str, files: dict[str, File]) -> dict[str, Path]:
-    raise NotImplementedError
+def downloads_folder() -> Path:
+    """Where downloads lie: `$NTKCL_DOWNLOADS`, or `downloads`."""
+    return Path(os.environ.get("NTKCL_DOWNLOADS") or "downloads")
+
+
+def path_of(owner: str, name: str) -> Path:
+    """Where the file `name` of a dataset or backbone lies.
+
+    Raises:
+        UserError: one of the names would lead elsewhere.
+    """
+    for part in (owner, name):
+        if not part or "/" in part or ".." in part:
+            raise UserError(f"'{part}' cannot name a download of '{owner}'; name it without '/' and '..'")
+    return downloads_folder() / owner / name
+
+
+def fetch(owner: str, files: dict[str, File], console: Console | None = None) -> dict[str, Path]:
+    """Make all files of a dataset or backbone present and verified; a file that lies there already needs no network.
+
+    Args:
+        owner: name of the dataset or backbone.
+        files: by name.
+        console: where progress is shown, a bar or in a file a few lines; standard error if not given.
+
+    Returns:
+        The path of each file.
+
+    Raises:
+        UserError: a file must be fetched by hand, no address gave it, it is not what it must be, or the disk is full.
+    """
+    console = console or Console(stderr=True)
+    for name in sorted(files, key=lambda name: bool(files[name].urls)):  # first those that may need a person
+        _Download(owner, name, files[name], console).make_present()
+    return {name: path_of(owner, name) for name in files}
+
+
+def status(owner: str, files: dict[str, File]) -> dict[str, str]:
+    """What is there of each file, without a look inside: "present (size)", "partial (size)", "missing" or "by hand"."""
+    return {name: _status(path_of(owner, name), file) for name, file in files.items()}
+
+
+def _status(path: Path, file: File) -> str:
+    if path.is_file():
+        return f"present ({decimal(bytes_in(path))})"
+    if have := bytes_in(_part_of(path)):
+        return f"partial ({decimal(have)})"
+    return "missing" if file.urls else "by hand"
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+@dataclass(frozen=True)
+class _Download:
+    owner: str
+    name: str
+    file: File
+    console: Console
+
+    @property
+    def key(self) -> str:
+        return f"{self.owner}/{self.name}"
+
+    @property
+    def path(self) -> Path:
+        return path_of(self.owner, self.name)
+
+    @property
+    def expected(self) -> Expected:
+        return expected(self.key, self.file)
+
+    def make_present(self) -> None:
+        """Verify the file where it lies, or bring it there."""
+        if not self.path.is_file():
+            if not self.file.urls:
+                raise UserError(f"{self.key} must be fetched by hand: {self._by_hand()}")
+            with self._alone():
+                if not self.path.is_file():  # nor has another process fetched it meanwhile
+                    return self._download()
+        try:
+            self._accept(self.path, Origin())
+        except Mismatch as error:
+            remedy = "to have it fetched again" if self.file.urls else f"and get it again: {self._by_hand()}"
+            raise UserError(f"{self.path} is not what it must be ({error}); delete it {remedy}") from error
+        except OSError as error:
+            raise UserError(f"cannot read {self.path} ({error.strerror}); make it readable") from error
+
+    def _download(self) -> None:
+        self._check_space()
+        entry = recorded(self.key)
+        reasons = []
+        for pattern in self.file.urls:
+            url = pattern.replace("{revision}", (entry and entry.revision) or "main")
+            try:
+                return self._download_from(url)
+            except (Unavailable, Mismatch) as error:
+                reasons.append(f"{url}: {error}")
+        raise UserError(f"cannot fetch {self.key} ({'; '.join(reasons)}); by hand: {self._by_hand()}")
+
+    def _download_from(self, url: str) -> None:
+        part = _part_of(self.path)
+        for _ in range(2):
+            with shown(self.key, self.file.about, self.console) as report:
+                origin = Transfer(url, part, self.expected, report).run()
+            try:
+                self._accept(part, origin)
+            except Mismatch as error:  # damaged on the way, or a part of something else: once more from the beginning
+                mismatch = error
+                discard(part)
+            else:
+                part.replace(self.path)
+                return discard(part)
+        raise mismatch
+
+    def _accept(self, path: Path, origin: Origin) -> None:
+        """Verify the file at `path`, and record it if it is the first to come."""
+        found = self.expected.check(path)
+        if not self.file.sha256 and not recorded(self.key):
+            url, revision = origin.url, origin.revision
+            record(self.key, Record(sha256=found["sha256"], size=found["size"], url=url, revision=revision))
+
+    def _by_hand(self) -> str:
+        sums = [f"its {name} must be {value}" for name, value in self.expected.checksums.items()]
+        where = f"{self.file.by_hand.rstrip('.')}; " if self.file.by_hand else ""
+        return f"{where}put it at {self.path} ({', '.join(sums) or 'its sha256 is recorded at first use'})"
+
+    def _check_space(self) -> None:
+        needed = (self.expected.size or self.file.about or 0) - bytes_in(_part_of(self.path))
+        free = shutil.disk_usage(self.path.parent).free
+        if needed > free:
+            raise UserError(
+                f"{self.key} needs {decimal(needed)}, but {self.path.parent} has only {decimal(free)} left; free some, "
+                "or set NTKCL_DOWNLOADS to a folder with more"
+            )
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock of this file, so that of several processes one fetches it and the others wait."""
+        lock = FileLock(self.path.with_name(f".{self.name}.lock"))
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                self.console.print(f"{self.key}: waiting for another process that fetches it", soft_wrap=True)
+                lock.acquire()
+        except OSError as error:
+            raise UserError(
+                f"cannot write into {self.path.parent} ({error.strerror}); make it writable, or set NTKCL_DOWNLOADS to "
+                "another folder"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()

@@ -8,7 +8,9 @@ import csv
 import hashlib
 import io
 import json
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +65,10 @@ class Labels:
         """Names the split: sixteen hexadecimal digits of the names, classes and splits of all images, sorted."""
         rows = sorted(zip(self.ids, self.classes, self.splits, strict=True))
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()[:16]
+
+    def summary(self) -> dict[str, str | int]:
+        """The digest as "split", and the number of training and test images."""
+        return {"split": self.digest, "train": self.splits.count("train"), "test": self.splits.count("test")}
 
 
 @dataclass(frozen=True)
@@ -133,8 +139,8 @@ class PackedSet:
         return self.encoded[start:end].tobytes()
 
 
-def write_images(folder: Path, images: ImageSet | FileSet, metadata: dict[str, Any]) -> None:
-    """Write the pixels and the manifest into `folder`.
+def write_images(folder: Path, images: ImageSet | FileSet, metadata: dict[str, Any], threads: int = 1) -> None:
+    """Write the pixels and the manifest into `folder`; encoded images are decoded by `threads` threads to check them.
 
     Raises:
         UserError: a file cannot be written, or an encoded image cannot be decoded.
@@ -145,7 +151,7 @@ def write_images(folder: Path, images: ImageSet | FileSet, metadata: dict[str, A
         checksums = _checksums(images.images)
         write_tensors(folder / PIXELS, {"images": images.images.contiguous()}, about)
     else:
-        checksums = _write_packed(folder / PIXELS, images, about)
+        checksums = _write_packed(folder / PIXELS, images, about, threads)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -153,7 +159,7 @@ def write_images(folder: Path, images: ImageSet | FileSet, metadata: dict[str, A
     write_text(folder / MANIFEST, text.getvalue())
 
 
-def _write_packed(path: Path, images: FileSet, about: dict[str, Any]) -> list[str]:
+def _write_packed(path: Path, images: FileSet, about: dict[str, Any], threads: int) -> list[str]:
     """Write a safetensors file with `encoded` and `spans` without holding the images; the checksum of each."""
     count = len(images.labels)
     spans, checksums = np.zeros((count, 2), np.int64), [""] * count
@@ -172,12 +178,13 @@ def _write_packed(path: Path, images: FileSet, about: dict[str, Any]) -> list[st
     def write(temporary: Path) -> None:
         with temporary.open("wb") as file:
             file.write(bytes(8 + room))
-            for row, content in images.contents:
-                decode(content, images.labels.ids[row])
+            for row, content in _all_decodable(images, threads):
                 start = file.tell() - 8 - room
                 file.write(content)
                 spans[row] = start, start + len(content)
                 checksums[row] = hashlib.sha256(content).hexdigest()
+            if not all(checksums):
+                raise ValueError(f"no content for image '{images.labels.ids[checksums.index('')]}'")
             file.write(bytes(-file.tell() % 8))
             size = file.tell() - 8 - room
             file.write(spans.tobytes())
@@ -185,9 +192,20 @@ def _write_packed(path: Path, images: FileSet, about: dict[str, Any]) -> list[st
             file.write(room.to_bytes(8, "little") + header(size).ljust(room))
 
     write_atomically(path, write)
-    if not all(checksums):
-        raise ValueError(f"no content for image '{images.labels.ids[checksums.index('')]}'")
     return checksums
+
+
+def _all_decodable(images: FileSet, threads: int) -> Iterator[tuple[int, bytes]]:
+    """The contents, each decoded once to see that it is an image; several at once, and none held for long."""
+    waiting: deque[Future] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for row, content in images.contents:
+            waiting.append(pool.submit(decode, content, images.labels.ids[row]))
+            if len(waiting) > 2 * threads:
+                waiting.popleft().result()
+            yield row, content
+        for future in waiting:
+            future.result()
 
 
 def read_images(folder: Path, digest: str, remedy: str, exif_rotation: bool = True) -> ImageSet | PackedSet:
@@ -206,26 +224,37 @@ def read_images(folder: Path, digest: str, remedy: str, exif_rotation: bool = Tr
     """
     path, manifest = folder / PIXELS, folder / MANIFEST
     about, tensors = checked_metadata(path, FORMAT, VERSION, digest, remedy)
-    rows = _manifest_rows(manifest, remedy)
-    checksums = [row["sha256"] for row in rows]
+    labels, checksums = read_labels(manifest, remedy, about.get("class_names"))
     try:
-        columns = ([row[column] for row in rows] for column in COLUMNS[:3])
-        labels = Labels(*columns, class_names=about["class_names"])
         if "encoded" in tensors:
-            encoded, spans = _mapped(path, tensors)
+            encoded, spans = _mapped(path)
             if len(spans) != len(labels):
                 raise ValueError(f"{len(spans)} images, {len(labels)} rows")
             return PackedSet(labels, encoded, spans, checksums, exif_rotation, remedy)
         images = ImageSet(labels, read_tensors(path, FORMAT, VERSION, digest, remedy)[0]["images"])
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{manifest} does not fit the images beside it ({error}); {remedy}") from error
-    for row, checksum in zip(rows, _checksums(images.images), strict=True):
-        if row["sha256"] != checksum:
-            raise UserError(f"{manifest}: the checksum of image '{row['image']}' does not fit its pixels; {remedy}")
+    for name, written, found in zip(labels.ids, checksums, _checksums(images.images), strict=True):
+        if written != found:
+            raise UserError(f"{manifest}: the checksum of image '{name}' does not fit its pixels; {remedy}")
     return images
 
 
-def _mapped(path: Path, tensors: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
+def read_labels(path: Path, remedy: str, class_names: Iterable[str] | None = None) -> tuple[Labels, list[str]]:
+    """The labels in the manifest `path`, and the sha256 of each image.
+
+    Raises:
+        UserError: the manifest is missing or damaged.
+    """
+    rows = _manifest_rows(path, remedy)
+    ids, classes, splits, checksums = ([row[column] for row in rows] for column in COLUMNS)
+    try:
+        return Labels(ids, classes, splits, list(class_names or ())), checksums
+    except ValueError as error:
+        raise UserError(f"{path} does not fit the images beside it ({error}); {remedy}") from error
+
+
+def _mapped(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """`encoded` as a view of the file, and `spans`."""
     with path.open("rb") as file:
         room = int.from_bytes(file.read(8), "little")

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ntkcl.data.views import DRAWS, normalized, picture_of, pixels, testing_view, training_view
+from ntkcl.data.views import DRAWS, evaluation_view, normalized, picture_of, pixels, training_view
 from ntkcl.methods.learner import Batches
 from ntkcl.settings import Images
 
@@ -82,7 +82,7 @@ class ViewedImages:
     def in_order(self, batch_size: int = 64) -> Batches:
         """One pass in order, as seen in testing."""
         order = torch.arange(len(self.labels))
-        return self._batches(order, batch_size, lambda image, row: testing_view(image, *self._how))
+        return self._batches(order, batch_size, lambda image, row: evaluation_view(image, *self._how))
 
     @property
     def _how(self) -> tuple[Images, int]:

@@ -8,9 +8,13 @@ from ntkcl.settings import Dataset, Model
 from ntkcl.validation import validated
 
 SOURCES = {
+    "archive": "ntkcl.data.archive_source",
+    "cifar100": "ntkcl.data.cifar100",
     "digits": "ntkcl.data.digits",
+    "folder": "ntkcl.data.image_folder",
     "glyphs": "ntkcl.data.glyphs",
     "letters": "ntkcl.data.letters",
+    "table": "ntkcl.data.image_table",
 }
 """Each module has a model `Options` and a function `make(options) -> ImageSet | FileSet`.
 

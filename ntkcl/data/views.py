@@ -16,7 +16,9 @@ DRAWS = 2 * ATTEMPTS + 3  # random numbers for one training image
 
 
 def picture_of(image: Image.Image, channels: int) -> Image.Image:
-    """`image` in grey or in colour, whatever it was: palette, grey, CMYK, transparent."""
+    """`image` in grey or in colour, whatever it was: palette, grey of 8 or 16 bits, CMYK, transparent."""
+    if image.mode.startswith("I;16"):  # Pillow would cut all above 255 off
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("L" if channels == 1 else "RGB")
 
 
@@ -34,11 +36,11 @@ def training_view(image: Image.Image, draws: Tensor, settings: Images, size: int
         box = random_box(image.height, image.width, u, settings)
         image = F.resized_crop(image, *box, [size, size], InterpolationMode(settings.train_interpolation))
     else:
-        image = testing_view(image, settings, size)
+        image = evaluation_view(image, settings, size)
     return F.hflip(image) if u[-1] < settings.flip else image
 
 
-def testing_view(image: Image.Image, settings: Images, size: int) -> Image.Image:
+def evaluation_view(image: Image.Image, settings: Images, size: int) -> Image.Image:
     """`image` as seen in testing: its short side to `size / centre_crop`, then the square in the middle."""
     image = F.resize(image, round(size / settings.centre_crop), InterpolationMode(settings.interpolation))
     return F.center_crop(image, [size, size])

@@ -3,6 +3,7 @@
 It reads what lies in the runs' folders and never resolves settings: that would load the learners, and torch.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 from itertools import product
 from pathlib import Path
@@ -14,6 +15,7 @@ from ntkcl.config import load_backbone, load_dataset, load_method, load_study, r
 from ntkcl.errors import UserError
 from ntkcl.files import read_json, write_json
 from ntkcl.metrics import summary
+from ntkcl.reporting.published import paper_tables
 from ntkcl.settings import Study
 
 METRICS = ("average_accuracy", "final_accuracy", "forgetting", "backward_transfer", "learning_accuracy")
@@ -21,29 +23,36 @@ METRICS = ("average_accuracy", "final_accuracy", "forgetting", "backward_transfe
 REPORTS = Path("reports")
 
 
-def aggregate(study_name: str, digests: dict[Path, str] | None = None, reports: Path = REPORTS) -> dict[str, Any]:
+def aggregate(
+    study_name: str, digests: dict[Path, str] | None = None, *, unfinished: bool = False, reports: Path = REPORTS
+) -> dict[str, Any]:
     """Gather the metrics of a study's runs, summarize them over seeds and write `reports/metrics.json`.
 
     Args:
         study_name: the study.
         digests: the present digest of each run's folder, to refuse runs of other settings.
+        unfinished: the study is still running: a run of other settings counts as missing, it will be made anew.
         reports: where `metrics.json` is written.
 
     Returns:
         What was written: `study`, `title`, `seeds`, `provenance`, `runs` (the content of each `metrics.json`),
-        `missing` (names of runs that have none), `summaries`, one for each (dataset, backbone, variant) in the study's
-        order, see `_summarize`, and `means`, the same means by name.
+        `missing` (names of runs that have none), `splits` (digests by dataset, where runs recorded them), `paper` (see
+        `ntkcl.reporting.published.paper_tables`, with the `provenance` of its runs), `summaries`, one for each
+        (dataset, backbone, variant) in the study's order, see `_summarize`, and `means`, the same means by name.
 
     Raises:
-        UserError: no run has finished, or one was made for another number of tasks.
+        UserError: no run has finished (unless published numbers are there to show), runs of one dataset saw different
+            splits of its images, or a run was made for another number of tasks.
     """
     study = load_study(study_name)
     folders = [run_folder(*names) for names in product(study.datasets, study.backbones, study.variants, study.seeds)]
     found = {folder: read_json(folder / "metrics.json") for folder in folders if (folder / "metrics.json").exists()}
-    for folder, run in found.items():
-        if digests and run["digest"] != digests[folder]:
+    for folder in [folder for folder, run in found.items() if digests and run["digest"] != digests[folder]]:
+        if not unfinished:
             raise UserError(f"{folder} was made with other settings; run `snakemake --cores all {folder}/metrics.json`")
-    if not found:
+        del found[folder]
+    paper = paper_tables(study, study_name)
+    if not found and not paper:
         raise UserError(f"no run of study '{study_name}' has metrics, e.g. {folders[0]}/metrics.json; run it first")
     summaries = _summaries(study, found)
     content = {
@@ -51,7 +60,9 @@ def aggregate(study_name: str, digests: dict[Path, str] | None = None, reports: 
         "title": study.title,
         "words": report_digest(study),
         "seeds": study.seeds,
-        "provenance": _provenance(part for run in found.values() for part in run["provenance"]),
+        "provenance": _provenance(found.values()),
+        "splits": _splits(found),
+        "paper": [table | {"provenance": _provenance(_runs_in(table, found.values()))} for table in paper],
         "runs": list(found.values()),
         "missing": [str(folder.relative_to("runs")) for folder in folders if folder not in found],
         "summaries": summaries,
@@ -61,9 +72,36 @@ def aggregate(study_name: str, digests: dict[Path, str] | None = None, reports: 
     return content
 
 
-def _provenance(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def _runs_in(table: dict[str, Any], runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The runs whose numbers stand in a table of the paper."""
+    names = [(dataset, table["backbone"]) for dataset in table["datasets"]]
+    return [run for run in runs if (run["run"]["dataset"], run["run"]["backbone"]) in names]
+
+
+def _splits(found: dict[Path, dict[str, Any]]) -> dict[str, str]:
+    """The split of each dataset's images; runs made before it was recorded say nothing."""
+    folders: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for folder, run in found.items():
+        if split := run.get("data", {}).get("split"):
+            folders[run["run"]["dataset"]][split].append(folder)
+    for dataset, by_split in folders.items():
+        if len(by_split) > 1:
+            sides = "; ".join(f"{split[:12]} in {_few(runs)}" for split, runs in by_split.items())
+            raise UserError(
+                f"runs of dataset '{dataset}' saw different splits of its images, so no mean is taken over them "
+                f"({sides}); delete the folders of all but one split and run the study again"
+            )
+    return {dataset: next(iter(by_split)) for dataset, by_split in folders.items()}
+
+
+def _few(folders: list[Path]) -> str:
+    more = [f"{len(folders) - 3} more"] if len(folders) > 3 else []
+    return ", ".join([*map(str, folders[:3]), *more])
+
+
+def _provenance(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """What the runs were made with: sorted distinct devices and commits, and for each package its versions."""
-    parts = list(parts)
+    parts = [part for run in runs for part in run["provenance"]]
     packages = sorted({package for part in parts for package in part["versions"]})
     return {
         "devices": sorted({part["device"] for part in parts}),
@@ -99,6 +137,7 @@ def _summarize(dataset: str, backbone: str, variant: str, runs: list[dict[str, A
         "backbone_label": load_backbone(backbone).label,
         "variant": variant,
         "label": variant_label(method, variant),
+        "method_label": method.label,
         "protocol": method.protocol,
         "seeds": [run["run"]["seed"] for run in runs],
         "metrics": {name: _summary_of([run["metrics"][name] for run in runs]) for name in METRICS},

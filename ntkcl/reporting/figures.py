@@ -43,14 +43,16 @@ def write_figures(reports: Path = REPORTS) -> None:
 
 
 def accuracy_figure(content: dict[str, Any]) -> Figure:
-    """A_t over the tasks, one panel a dataset and backbone: mean over seeds, and a band of one sample deviation."""
-    summaries = content["summaries"]
+    """A_t over the tasks, a panel for each dataset and backbone with runs: mean over seeds, band of one deviation."""
+    styles = _styles(content["summaries"])
+    summaries = [row for row in content["summaries"] if row["seeds"]]
+    if not summaries:
+        return _sentence("No run has finished yet.")
     panels = [list(rows) for _, rows in groupby(summaries, key=lambda row: (row["dataset"], row["backbone"]))]
-    styles = _styles(summaries)
     columns = min(len(panels), 3)
     ncols = 4 if columns > 1 else 3
     lines = ceil(len(panels) / columns)
-    legend = 0.2 * ceil(len(styles) / ncols) + 0.15
+    legend = 0.2 * ceil(len({row["variant"] for row in summaries}) / ncols) + 0.15
     height = 2.3 * lines + legend
     width = WIDTH if columns > 1 else 4.2
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -80,12 +82,17 @@ def _styles(summaries: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     return styles | {row["variant"]: BOUND for row in summaries if row["protocol"] == "joint"}
 
 
+def _sentence(text: str) -> Figure:
+    """A figure that says why it shows nothing."""
+    figure = Figure(figsize=(WIDTH, 1))
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
+
+
 def _draw(panel: Axes, rows: list[dict[str, Any]], styles: dict[str, dict[str, Any]]) -> None:
-    """One dataset and backbone. A variant without any run is left out."""
+    """One dataset and backbone."""
     for row in rows:
         mean, std = row["accuracy"]["mean"], row["accuracy"]["std"]
-        if mean is None:
-            continue
         style = styles[row["variant"]]
         tasks = range(1, len(mean) + 1)
         panel.plot(tasks, mean, label=row["label"], linewidth=1.2, markersize=3.5, **style)

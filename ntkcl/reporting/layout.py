@@ -1,133 +1,39 @@
-"""What stands where in the tables of a study, before any language: see `tables` for LaTeX and Markdown."""
+"""What stands where in the tables of a study: see `tables` for LaTeX and Markdown, `show` for the terminal."""
 
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
-PACKAGES = ("torch", "timm", "numpy", "ntkcl")  # the versions that a reader needs to know
-
-METRICS = (
-    "Ā: mean over tasks of the accuracy on all classes seen; A_T: the last of these. Forgetting: mean drop of a task's "
-    "accuracy from its best to the end; BWT: backward transfer, mean change from when it was learned. Learning: mean "
-    "accuracy on a task just after it was learned."
-)
-JOINT = (
-    "{label}: one model trained on all classes at once, an upper bound; at each task it is tested on the classes "
-    "seen, with the scores of these classes alone."
-)
-
-
-@dataclass(frozen=True)
-class Column:
-    """A metric, its heading in plain text and in LaTeX, and whether more (1) or less (-1) of it is better."""
-
-    metric: str
-    heading: str
-    latex: str
-    sign: int = 1
-
-
-COLUMNS = [
-    Column("average_accuracy", "Ā ↑", r"$\bar{A}$ $\uparrow$"),
-    Column("final_accuracy", "A_T ↑", r"$A_T$ $\uparrow$"),
-    Column("forgetting", "Forgetting ↓", r"Forgetting $\downarrow$", sign=-1),
-    Column("backward_transfer", "BWT ↑", r"BWT $\uparrow$"),
-    Column("learning_accuracy", "Learning ↑", r"Learning $\uparrow$"),
-]
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What stands in one cell: `mean ± std`, the number of seeds where some are missing, and whether it is the best."""
-
-    mean: str = ""
-    std: str = ""
-    seeds: int | None = None
-    best: bool = False
-
-
-Row = tuple[str, list[Cell]]
-
-
-@dataclass(frozen=True)
-class Table:
-    """The table of one dataset and backbone. `rows` and `bounds` (the joint runs): a variant's label and its cells."""
-
-    name: str
-    caption: str
-    note: str
-    rows: list[Row]
-    bounds: list[Row]
+from ntkcl.reporting.cells import COLUMNS, Row, Table, best_of, reproduced_cells
+from ntkcl.reporting.notes import notes_of, sentences, spread
+from ntkcl.reporting.paper import paper_table
 
 
 def tables_of(content: dict[str, Any]) -> list[Table]:
-    """One table for each (dataset, backbone) of the study, in its order."""
+    """The paper's tables, if the study has any, then one for each (dataset, backbone) of which some run is there."""
     groups = groupby(content["summaries"], key=lambda row: (row["dataset"], row["backbone"]))
-    return [_table(content, list(rows)) for _, rows in groups]
+    groups = [list(rows) for _, rows in groups]
+    started = [rows for rows in groups if any(row["seeds"] for row in rows)]
+    paper = [paper_table(content, paper) for paper in content.get("paper", [])]
+    return paper + [_dataset_table(content, rows) for rows in started]
 
 
-def _table(content: dict[str, Any], summaries: list[dict[str, Any]]) -> Table:
+def _dataset_table(content: dict[str, Any], summaries: list[dict[str, Any]]) -> Table:
+    """All metrics on one dataset with one backbone."""
     first, seeds = summaries[0], content["seeds"]
-    incremental = [row for row in summaries if row["protocol"] != "joint"]
-    joint = [row for row in summaries if row["protocol"] == "joint"]
-    best = {column.metric: _best(incremental, column, len(seeds)) for column in COLUMNS}
+    best = best_of(summaries, COLUMNS, len(seeds))
+    rivals, bounds = [], []
+    for row in summaries:
+        section = bounds if row["protocol"] == "joint" else rivals
+        section.append(Row(row["label"], reproduced_cells(row, COLUMNS, len(seeds), best)))
+    split = content.get("splits", {}).get(first["dataset"])
     return Table(
         name=f"{first['dataset']}-{first['backbone']}".replace("_", "-"),
         caption=(
             f"{first['dataset_label']}, {len(first['task_sizes'])} tasks, {first['backbone_label']}. "
-            f"In percent, {_spread(seeds)}. A dash: not run, or without meaning."
+            f"In percent, {spread(seeds)}. A dash: not run, or without meaning."
         ),
-        note=_sentence(first["dataset_note"]),
-        rows=[_row(row, len(seeds), best) for row in incremental],
-        bounds=[_row(row, len(seeds), {}) for row in joint],
+        note=sentences(first["dataset_note"], f"Split {split[:12]}" if split else ""),
+        common=notes_of(content),
+        columns=COLUMNS,
+        sections=[rows for rows in (rivals, bounds) if rows],
     )
-
-
-def _row(summary: dict[str, Any], seeds: int, best: dict[str, str | None]) -> Row:
-    return summary["label"], [_cell(summary["metrics"][c.metric], seeds, best.get(c.metric)) for c in COLUMNS]
-
-
-def _spread(seeds: list[int]) -> str:
-    """What the cells show."""
-    names = ", ".join(map(str, seeds))
-    return f"mean ± sample standard deviation over seeds {names}" if len(seeds) > 1 else f"seed {names}"
-
-
-def notes_of(content: dict[str, Any]) -> str:
-    """What a reader must know about all tables: columns, joint rows, missing seeds, where the numbers come from."""
-    made, summaries = content["provenance"], content["summaries"]
-    joint = dict.fromkeys(row["label"] for row in summaries if row["protocol"] == "joint")
-    notes = [METRICS, *(JOINT.format(label=label) for label in joint)]
-    if any(0 < len(row["seeds"]) < len(content["seeds"]) for row in summaries):
-        notes.append("n: the number of seeds where some are missing")
-    versions = [f"{name} {' and '.join(made['versions'][name])}" for name in PACKAGES if name in made["versions"]]
-    commits = ", ".join(commit[:12] for commit in made["commits"])
-    notes.append(f"Study {content['study']}: {content['title']}")
-    notes.append(f"Made on {', '.join(made['devices'])} with {', '.join(versions)}; commit {commits}")
-    return " ".join(map(_sentence, notes))
-
-
-def _sentence(text: str) -> str:
-    """`text` with a full stop, if it says anything."""
-    return f"{text.rstrip('.')}." if text else ""
-
-
-def _best(summaries: list[dict[str, Any]], column: Column, seeds: int) -> str | None:
-    """The best mean as it is printed; None where there is nothing to compare, or not over the same seeds."""
-    values = [row["metrics"][column.metric] for row in summaries if row["metrics"][column.metric]]
-    if len(values) < 2 or any(value["n"] < seeds for value in values):
-        return None
-    return _number(max((value["mean"] for value in values), key=lambda mean: column.sign * mean))
-
-
-def _cell(value: dict[str, Any] | None, seeds: int, best: str | None) -> Cell:
-    if value is None:
-        return Cell()
-    mean = _number(value["mean"])
-    std = "" if value["std"] is None else _number(value["std"])
-    return Cell(mean, std, None if value["n"] == seeds else value["n"], mean == best)
-
-
-def _number(value: float) -> str:
-    """Two decimals, and no minus before a zero."""
-    return f"{value:.2f}".replace("-0.00", "0.00")

@@ -1,16 +1,24 @@
 """The report of a study on the terminal."""
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
 from ntkcl.files import read_json
+from ntkcl.reporting.cells import Cell, Column, Table
 from ntkcl.reporting.collect import REPORTS, run_folder
-from ntkcl.reporting.layout import COLUMNS, Cell, Table, notes_of, tables_of
-from ntkcl.reporting.tables import text_cell
+from ntkcl.reporting.layout import tables_of
+from ntkcl.reporting.notes import notes_of
+from ntkcl.reporting.tables import WIDTH, text_cell
+
+LIST_UP_TO = 12  # missing runs are named; more are counted
 
 
 def show(reports: Path = REPORTS, console: Console | None = None) -> None:
@@ -22,42 +30,74 @@ def show(reports: Path = REPORTS, console: Console | None = None) -> None:
     content = read_json(reports / "metrics.json")
     console = console or Console()
     for table in tables_of(content):
-        console.print(_grid(table))
+        console.print(Text(table.caption, style="italic"))
+        for grid in _grids(table, console):
+            console.print(grid)
         console.print(Text(table.note, style="dim"), "")
     console.print(Text(notes_of(content), style="dim"), "")
     if content["missing"]:
-        console.print(Text(f"Not run yet ({len(content['missing'])}): {', '.join(content['missing'])}\n"))
-    for what, where in _places(content["runs"][0]["run"], reports).items():
+        console.print(Text(_missing(content["missing"]) + "\n"))
+    for what, where in _places(content["runs"], reports).items():
         console.print(Text(f"{what:<20}{where}"), soft_wrap=True)
 
 
+def _grids(table: Table, console: Console) -> list[Grid]:
+    """The table, in as few parts as fit the console; at the least one dataset stands in each."""
+    unlimited = console.options.update(max_width=10_000)
+    for width in range(WIDTH, 0, -2):
+        grids = [_grid(part) for part in table.folded(width)]
+        if all(Measurement.get(console, unlimited, grid).maximum <= console.width for grid in grids):
+            break
+    return grids
+
+
 def _grid(table: Table) -> Grid:
-    grid = Grid(
-        title=Text(table.caption), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False, padding=(0, 1, 0, 0)
-    )
+    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     grid.add_column("Method")
-    for column in COLUMNS:
-        grid.add_column(column.heading, justify="right")
-    for label, cells in table.rows:
-        grid.add_row(Text(label), *map(_text, cells))
-    grid.add_section()
-    for label, cells in table.bounds:
-        grid.add_row(Text(label), *map(_text, cells))
+    for column in table.columns:
+        grid.add_column(_heading(column), justify="right")
+    for rows in table.sections:
+        for row in rows:
+            style = "dim italic" if row.published else ""
+            label = f"  {row.label}" if row.published else row.label
+            grid.add_row(Text(label), *map(_text, row.cells), style=style)
+        grid.add_section()
     return grid
 
 
+def _heading(column: Column) -> Text:
+    return Text("\n".join(filter(None, (column.dataset, column.heading))))
+
+
 def _text(cell: Cell) -> Text:
-    return Text(text_cell(cell).replace("**", "").replace(" ± ", "±"), style="bold" if cell.best else "")
+    text = replace(cell, best=False)
+    return Text(text_cell(text).replace(" ± ", "±").replace(" (n = ", " (n="), style="bold" if cell.best else "")
 
 
-def _places(example: dict, reports: Path) -> dict[str, str]:
+def _missing(names: list[str]) -> str:
+    """What has not run with the present settings: each by name, or, where that would fill the screen, in numbers."""
+    start = f"Not run yet ({len(names)}):"
+    if len(names) <= LIST_UP_TO:
+        return f"{start} {', '.join(names)}"
+    parts = [name.split("/") for name in names]
+    datasets = Counter(dataset for dataset, *_ in parts)
+    variants = Counter("/".join(variant) for _, _, *variant, _ in parts)
+    by_dataset, by_variant = (
+        ", ".join(f"{name} {count}" for name, count in counts.items()) for counts in (datasets, variants)
+    )
+    return f"{start} by dataset: {by_dataset}; by method: {by_variant}"
+
+
+def _places(runs: list[dict[str, Any]], reports: Path) -> dict[str, str]:
     """Where the report and the runs behind it lie, with one run as an example."""
-    folder = run_folder(*(example[part] for part in ("dataset", "backbone", "variant", "seed")))
-    return {
+    places = {
         "LaTeX": str(reports / "tables.tex"),
         "Markdown": str(reports / "tables.md"),
         "Figure": str(reports / "figures" / "accuracy.pdf") + " (and .png)",
         "All numbers": str(reports / "metrics.json"),
-        "Each run": f"{folder}/ (predictions, losses, states, metrics)",
-        "Upload to W&B": "find runs -type d -name 'offline-run-*' -exec wandb sync {} +",
     }
+    if runs:
+        folder = run_folder(*(runs[0]["run"][part] for part in ("dataset", "backbone", "variant", "seed")))
+        places["Each run"] = f"{folder}/ (predictions, losses, states, metrics)"
+        places["Upload to W&B"] = "find runs -type d -name 'offline-run-*' -exec wandb sync {} +"
+    return places

@@ -1,18 +1,25 @@
-"""The tables of a study, in LaTeX (only `booktabs` is needed) and in Markdown."""
+"""The tables of a study, in LaTeX (`booktabs` and `graphicx` are needed) and in Markdown."""
 
 import re
+from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 
 from ntkcl.files import read_json, write_text
+from ntkcl.reporting.cells import Cell, Row, Table
 from ntkcl.reporting.collect import REPORTS
-from ntkcl.reporting.layout import COLUMNS, Cell, Row, Table, notes_of, tables_of
+from ntkcl.reporting.layout import tables_of
+from ntkcl.reporting.notes import notes_of
 
 LATEX_SPECIAL = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 )
-LATEX_HEAD = "% Made by ntkcl from metrics.json: \\input this file; the preamble needs \\usepackage{booktabs}.\n"
+WIDTH = 6  # columns side by side: three datasets with two metrics each
+LATEX_HEAD = (
+    "% Made by ntkcl from metrics.json: \\input this file; the preamble needs \\usepackage{booktabs,graphicx}.\n"
+)
+SHRINK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"  # never wider than the text
 
 
 def write_tables(reports: Path = REPORTS) -> None:
@@ -22,15 +29,11 @@ def write_tables(reports: Path = REPORTS) -> None:
         UserError: `metrics.json` is missing.
     """
     content = read_json(reports / "metrics.json")
-    tables, notes = tables_of(content), notes_of(content)
-    files = {
-        reports / "tables.tex": "\n".join([LATEX_HEAD, *(latex(table, notes) for table in tables)]),
-        reports / "tables.md": "\n".join(
-            [f"# {escape_markdown(content['title'])}\n", *map(markdown, tables), escape_markdown(notes) + "\n"]
-        ),
-    }
-    for path, text in files.items():
-        write_text(path, text)
+    tables = tables_of(content)
+    floats = [latex(part) for table in tables for part in table.folded(WIDTH)]
+    write_text(reports / "tables.tex", "\n".join([LATEX_HEAD, *floats]))
+    title, notes = escape_markdown(content["title"]), escape_markdown(notes_of(content))
+    write_text(reports / "tables.md", "\n".join([f"# {title}\n", *map(markdown, tables), f"{notes}\n"]))
 
 
 def escape_latex(text: str) -> str:
@@ -43,37 +46,60 @@ def escape_markdown(text: str) -> str:
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
 
 
-def latex(table: Table, notes: str) -> str:
-    """A float with a caption above, and the dataset's note and the common ones below: it stands for itself.
+def latex(table: Table) -> str:
+    """A float with a caption above, and its notes below: it stands for itself.
 
-    Small, with narrow gaps: five metrics with their spread then fit the text width of a plain article.
+    It takes both columns, if the page has two, and what is still wider shrinks.
     """
-    head = " & ".join(["Method", *(column.latex for column in COLUMNS)])
-    blocks = [_latex_rows(rows) for rows in (table.rows, table.bounds) if rows]
     lines = [
-        r"\begin{table}[htbp]",
+        r"\begin{table*}[htbp]",
         r"\centering\small\setlength{\tabcolsep}{4pt}\setlength{\belowcaptionskip}{4pt}",
         rf"\caption{{{escape_latex(table.caption)}}}",
         rf"\label{{tab:{table.name}}}",
-        rf"\begin{{tabular}}{{l{'r' * len(COLUMNS)}}}",
+        rf"{SHRINK}\begin{{tabular}}{{@{{}}l{'r' * len(table.columns)}@{{}}}}",
         r"\toprule",
-        rf"{head} \\",
+        *_dataset_heads(table),
+        rf"{' & '.join(['Method', *(column.latex for column in table.columns)])} \\",
         r"\midrule",
-        "\n\\midrule\n".join(blocks),
+        "\n\\midrule\n".join(map(_latex_rows, table.sections)),
         r"\bottomrule",
-        r"\end{tabular}",
-        rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {escape_latex(f'{table.note} {notes}'.strip())}}}",
-        r"\end{table}",
+        r"\end{tabular}}",
+        rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {escape_latex(f'{table.note} {table.common}'.strip())}}}",
+        r"\end{table*}",
     ]
     return "\n".join(lines) + "\n"
 
 
+def _dataset_heads(table: Table) -> list[str]:
+    """The line of headings that each span the columns of one dataset, if there are several."""
+    spans = [(label, len(list(columns))) for label, columns in groupby(table.columns, lambda column: column.dataset)]
+    if not spans[0][0]:
+        return []
+    heads = [rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(label)}}}" for label, width in spans]
+    ends = list(accumulate((width for _, width in spans), initial=1))
+    rules = [rf"\cmidrule(lr){{{first + 1}-{last}}}" for first, last in pairwise(ends)]
+    return [rf" & {' & '.join(heads)} \\", "".join(rules)]
+
+
 def _latex_rows(rows: list[Row]) -> str:
-    return "\n".join(" & ".join([escape_latex(label), *map(latex_cell, cells)]) + r" \\" for label, cells in rows)
+    """Rows; a little space between two methods that each have two lines."""
+    lines = []
+    for before, row in zip([None, *rows], rows, strict=False):
+        if before and before.published:
+            lines.append(r"\addlinespace[2pt]")
+        lines.append(" & ".join(_latex_row(row)) + r" \\")
+    return "\n".join(lines)
+
+
+def _latex_row(row: Row) -> list[str]:
+    label = escape_latex(row.label)
+    if row.published:
+        return [rf"\quad\textit{{{label}}}", *map(published_latex_cell, row.cells)]
+    return [label, *map(latex_cell, row.cells)]
 
 
 def latex_cell(cell: Cell) -> str:
-    """A cell for print."""
+    """A reproduced cell for print."""
     if not cell.mean:
         return "--"
     mean = rf"\mathbf{{{cell.mean}}}" if cell.best else cell.mean
@@ -82,14 +108,32 @@ def latex_cell(cell: Cell) -> str:
     return f"${mean}{std}{seeds}$"
 
 
+def published_latex_cell(cell: Cell) -> str:
+    """A published cell for print, in italics."""
+    if not cell.mean:
+        return "--"
+    return rf"\textit{{{cell.mean}}}" + (rf"$_{{\pm \mathit{{{cell.std}}}}}$" if cell.std else "")
+
+
 def markdown(table: Table) -> str:
-    """A caption, the table and the dataset's note. Markdown has no rules: the joint rows come last, in italics."""
-    heads = ["Method", *(escape_markdown(column.heading) for column in COLUMNS)]
-    rows = [[escape_markdown(label), *map(text_cell, cells)] for label, cells in table.rows]
-    rows += [[f"*{escape_markdown(label)}*", *map(text_cell, cells)] for label, cells in table.bounds]
-    lines = [heads, ["---"] + ["---:"] * len(COLUMNS), *rows]
-    text = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return f"**{escape_markdown(table.caption)}**\n\n{text}\n\n{escape_markdown(table.note)}\n"
+    """A caption, the table in parts of at most three datasets, and its note. Published rows are in italics.
+
+    Markdown has no rules: the joint rows simply come last.
+    """
+    parts = "\n\n".join(map(_markdown_grid, table.folded(WIDTH)))
+    return f"**{escape_markdown(table.caption)}**\n\n{parts}\n\n{escape_markdown(table.note)}\n"
+
+
+def _markdown_grid(table: Table) -> str:
+    heads = [", ".join(filter(None, (column.dataset, column.heading))) for column in table.columns]
+    rows = [_markdown_row(row) for rows in table.sections for row in rows]
+    lines = [["Method", *map(escape_markdown, heads)], ["---"] + ["---:"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _markdown_row(row: Row) -> list[str]:
+    cells = [escape_markdown(row.label), *map(text_cell, row.cells)]
+    return [f"*{cell}*" for cell in cells] if row.published else cells
 
 
 def text_cell(cell: Cell) -> str:

@@ -39,6 +39,7 @@ def evaluate(run: Run, device: torch.device) -> dict:
         "run": run.describe(),
         "digest": run.digest,
         "provenance": made_with,
+        "data": stream.images.labels.summary(),
         "metrics": run_metrics(predictions, sizes, run.method.protocol),
     }
     # gzip's header would hold the time and a name: without them, equal predictions are equal bytes

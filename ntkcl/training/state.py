@@ -1,33 +1,38 @@
-"""State files: what a learner keeps after a task, and where it came from. One safetensors file each, never pickle."""
+"""State files: what a learner keeps after a task, and where it came from. One safetensors file each, never pickle.
+
+A state can be used without `params/`: it names its classes, and the model that it belongs to.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
+from ntkcl.backbones import about_backbone
 from ntkcl.config import Run
 from ntkcl.errors import UserError
 from ntkcl.methods.learner import Learner
-from ntkcl.settings import Task
+from ntkcl.settings import Images, Model, Task, Training
 from ntkcl.tensors import read_tensors, write_tensors
 
-FORMAT, VERSION = "ntkcl-state", 1
+FORMAT, VERSION = "ntkcl-state", 2
 LEARNER, RANDOM = "learner/", "random/"
 
 
-def save_state(path: Path, learner: Learner, run: Run, task: Task, provenance: dict) -> None:
-    """Write the learner's state and torch's random state after `task`.
+def save_state(path: Path, learner: Learner, run: Run, task: Task, classes: list[str], provenance: dict) -> None:
+    """Write the learner's state and torch's random state after `task`; `classes` are the names of all, in order.
 
     Raises:
         UserError: the file cannot be written.
     """
-    about = {"format": FORMAT, "version": VERSION, "digest": run.digest, "run": run.name, "seed": run.seed}
-    about |= {"task": task.index, "provenance": provenance}
-    tensors = {LEARNER + name: tensor for name, tensor in learner.state().items()}
-    tensors[RANDOM + "cpu"] = torch.get_rng_state()
-    if torch.cuda.is_available():
-        tensors[RANDOM + "cuda"] = torch.cuda.get_rng_state()
-    write_tensors(path, tensors, about)
+    about = {"digest": run.digest, "run": run.name, "seed": run.seed, "task": task.index, "tasks": task.count}
+    about |= {"classes": classes[: task.classes_seen], "provenance": provenance}
+    about["task_sizes"] = [each.size for each in run.tasks[: task.index + 1]]
+    backbone = about_backbone(run.backbone_name)
+    about["model"] = about_model(run.method.learner, backbone, run.settings, run.training, run.images)
+    write_state(path, learner, about)
 
 
 def load_state(path: Path, learner: Learner, run: Run, learned: Iterable[Task]) -> dict:
@@ -46,13 +51,56 @@ def load_state(path: Path, learner: Learner, run: Run, learned: Iterable[Task]) 
     tensors, about = read_tensors(path, FORMAT, VERSION, run.digest, remedy)
     if (about.get("run"), about.get("task")) != (run.name, learned[-1].index):
         raise UserError(f"{path} is the state of task {about.get('task')} of {about.get('run')}; {remedy}")
+    take_up(learner, tensors, learned, f"{path} does not fit its method", remedy)
+    return about
+
+
+def write_state(path: Path, learner: Learner, about: dict[str, Any]) -> None:
+    """Write the learner's state and torch's random state, and what is known `about` them.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    tensors = {LEARNER + name: tensor for name, tensor in learner.state().items()} | random_state()
+    write_tensors(path, tensors, {"format": FORMAT, "version": VERSION} | about)
+
+
+def take_up(learner: Learner, tensors: dict[str, Tensor], learned: Iterable[Task], problem: str, remedy: str) -> None:
+    """Give `learner` the `tensors` of a state after the tasks `learned`, and torch its random state.
+
+    Raises:
+        UserError: `problem` and `remedy`, if they do not fit.
+    """
     try:
-        own = {name.removeprefix(LEARNER): t for name, t in tensors.items() if name.startswith(LEARNER)}
-        learner.load_state(own, learned)
-        torch.set_rng_state(tensors[RANDOM + "cpu"])
+        learner.load_state({n.removeprefix(LEARNER): t for n, t in tensors.items() if n.startswith(LEARNER)}, learned)
+        set_random_state(tensors)
     except (RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path} does not fit its method ({reason}); {remedy}") from error
+        raise UserError(f"{problem} ({' '.join(str(error).split())[:160]}); {remedy}") from error
+
+
+def random_state() -> dict[str, Tensor]:
+    """The state of torch's generators on the CPU and, where there is one, on the present GPU."""
+    state = {RANDOM + "cpu": torch.get_rng_state()}
+    return state | ({RANDOM + "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def set_random_state(tensors: dict[str, Tensor]) -> None:
+    """Set torch's generators to what `random_state` gave.
+
+    Raises:
+        KeyError: it is not among the tensors.
+        RuntimeError: it is not the state of a generator.
+    """
+    torch.set_rng_state(tensors[RANDOM + "cpu"])
     if torch.cuda.is_available() and RANDOM + "cuda" in tensors:
         torch.cuda.set_rng_state(tensors[RANDOM + "cuda"])
-    return about
+
+
+def about_model(
+    learner: str, backbone: dict[str, Any], settings: Model, training: Training, images: Images
+) -> dict[str, Any]:
+    """What is needed to build a model again, in plain types; `backbone` is what its file says about itself."""
+    models = {"settings": settings, "training": training, "images": images}
+    about = {name: model.model_dump(mode="json") for name, model in models.items()}
+    about |= {"learner": learner, "backbone": backbone["backbone"], "backbone_digest": backbone["digest"]}
+    return about | {"architecture": backbone["architecture"]}

@@ -1,10 +1,11 @@
 """Train one task of a run, from the state of the task before."""
 
+import os
 from collections.abc import Callable
 
 import torch
 
-from ntkcl import backbones
+from ntkcl import backbones, gpus
 from ntkcl.config import Run
 from ntkcl.data.stream import TaskStream
 from ntkcl.errors import UserError
@@ -19,12 +20,22 @@ from ntkcl.training.state import load_state, save_state
 def choose_device(name: str) -> torch.device:
     """The device called `name`: "cpu", "cuda", or "auto" for a GPU if there is one.
 
+    A GPU is this process's until it ends: it waits while other processes have them all (`ntkcl.gpus`).
+
     Raises:
         UserError: a GPU is asked for and there is none.
     """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("no GPU that torch can use; take --device cpu, or install a driver")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # number the GPUs as nvidia-smi does
+    if not torch.cuda.is_available():
+        if name == "cuda":
+            raise UserError("no GPU that torch can use; take --device cpu, or install a driver")
+        return torch.device("cpu")
+    devices = gpus.visible()
+    device = torch.device("cuda", gpus.claim(devices, gpus.jobs_per_gpu()) if devices else 0)
+    torch.cuda.set_device(device)
+    return device
 
 
 def new_learner(run: Run) -> Learner:
@@ -54,5 +65,5 @@ def train_task(
     log = learn_task(learner, task, stream.train_images(task, device), run.training, *([on_epoch] if on_epoch else []))
     path = run.state_path(index)
     write_text(path.with_name("losses.csv"), log.csv())
-    save_state(path, learner, run, task, provenance(device.type))
+    save_state(path, learner, run, task, stream.classes, provenance(device.type))
     return log

@@ -1,4 +1,20 @@
+rule fetch_data:
+    output:
+        "data/{dataset}/source.json",
+    log:
+        "data/{dataset}/fetch.log",
+    benchmark:
+        "data/{dataset}/fetch.benchmark.tsv"
+    # no params: another address for the same files must not rerun what was made from them
+    message:
+        "fetch: {wildcards.dataset} (progress in {log})"
+    shell:
+        "ntkcl data fetch {wildcards.dataset} > {log} 2>&1"
+
+
 rule prepare_data:
+    input:
+        lambda wildcards: f"data/{wildcards.dataset}/source.json" if load_dataset(wildcards.dataset).files else [],
     output:
         images="data/{dataset}/images.safetensors",
         manifest="data/{dataset}/manifest.csv",
@@ -6,9 +22,13 @@ rule prepare_data:
         "data/{dataset}/log.txt",
     benchmark:
         "data/{dataset}/benchmark.tsv"
+    threads: 1
+    resources:
+        mem_mb=8000,
+        runtime=240,
     params:
         settings=lambda wildcards: dataset_digest(wildcards.dataset),
     message:
         "data: {wildcards.dataset}"
     shell:
-        "ntkcl data prepare {wildcards.dataset} > {log} 2>&1"
+        "ntkcl data prepare {wildcards.dataset} --threads {threads} > {log} 2>&1"

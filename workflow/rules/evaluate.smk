@@ -16,13 +16,18 @@ rule evaluate_run:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/evaluate.log",
     benchmark:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/evaluate.benchmark.tsv"
+    threads: 1
+    resources:
+        gpu=int(uses_gpu),
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: plan.evaluation_minutes(run_of(wildcards)) * attempt,
     params:
         settings=lambda wildcards: run_of(wildcards).digest,
     message:
         "evaluate: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "ntkcl evaluate {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
-        " --device {config[device]} > {log} 2>&1"
+        " --device {config[device]} --threads {threads} > {log} 2>&1"
 
 
 rule track_run:
@@ -34,6 +39,9 @@ rule track_run:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/track.log",
     benchmark:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/track.benchmark.tsv"
+    resources:
+        mem_mb=2000,
+        runtime=30,
     message:
         "log to W&B: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:

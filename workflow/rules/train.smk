@@ -21,10 +21,15 @@ rule train_task:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/task{task}/log.txt",
     benchmark:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/task{task}/benchmark.tsv"
+    threads: 1
+    resources:
+        gpu=int(uses_gpu),
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: plan.training_minutes(run_of(wildcards), int(wildcards.task)) * attempt,
     params:
         settings=lambda wildcards: run_of(wildcards).digest,
     message:
         "train: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}, task {wildcards.task}"
     shell:
         "ntkcl train {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
-        " --task {wildcards.task} --device {config[device]} > {log} 2>&1"
+        " --task {wildcards.task} --device {config[device]} --threads {threads} > {log} 2>&1"

@@ -1,0 +1,224 @@
+"""The library for a person's own images: a classifier that learns new classes task after task."""
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ntkcl.backbones.given import open_backbone
+from ntkcl.backbones.timm_vit import VisionTransformer
+from ntkcl.config import digest_of
+from ntkcl.data.loading import ViewedImages
+from ntkcl.data.pictures import Given, LabelledImages, class_of_each, item, picture
+from ntkcl.errors import UserError
+from ntkcl.methods import learner_class
+from ntkcl.provenance import provenance
+from ntkcl.settings import Architecture, Images, Task, Training, tasks_of
+from ntkcl.tensors import read_tensors
+from ntkcl.training.loop import LossLog, learn_task
+from ntkcl.training.state import FORMAT, VERSION, about_model, random_state, set_random_state, take_up, write_state
+from ntkcl.training.train import choose_device
+from ntkcl.validation import validated
+
+
+class Classifier:
+    """A frozen ViT and a method that learns on it; needs no `params/` and no project folder.
+
+    It has random generators and a number of threads of its own: equal seeds and data give equal bytes, whatever else
+    the process draws, and whether or not it was saved and loaded in between.
+
+    Args:
+        backbone: `backbones/NAME.safetensors`, or a VisionTransformer of timm's, which is frozen and moved to `device`.
+        method: a learner of `ntkcl.methods`.
+        settings: of the method.
+        training: of the training loop, as in `ntkcl.settings.Training`.
+        images: how images are seen, as in `ntkcl.settings.Images`, laid over what the backbone's file says.
+        seed: of all that is random.
+        device: "cpu", "cuda", or "auto" for a GPU if there is one.
+        threads: of the CPU.
+
+    Attributes:
+        classes: the names of the classes learned, in order.
+        task_sizes: how many of them each task brought.
+
+    Raises:
+        UserError: the backbone cannot be used, or a setting is wrong.
+    """
+
+    def __init__(
+        self,
+        backbone: str | Path | VisionTransformer,
+        method: str = "ntk_cl",
+        settings: dict[str, Any] | None = None,
+        training: dict[str, Any] | None = None,
+        images: dict[str, Any] | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        threads: int = 1,
+    ) -> None:
+        vit, self._backbone = open_backbone(backbone)
+        learner = learner_class(method)
+        self.method, self.seed, self.threads = method, seed, threads
+        self.settings = validated(learner.Settings, settings or {}, f"settings of {method}")
+        self.training = validated(Training, training or {}, "training")
+        self.images = validated(Images, self._backbone["images"] | (images or {}), "images")
+        self.architecture = Architecture(**self._backbone["architecture"])
+        self.device = choose_device(device)
+        self.classes: list[str] = []
+        self.task_sizes: list[int] = []
+        self._is_closed = False
+        self._random: dict[str, Tensor] = {}
+        with self._apart():
+            torch.manual_seed(seed)
+            self._learner = learner(vit, self.settings).to(self.device)
+
+    def learn(
+        self,
+        dataset: LabelledImages,
+        classes: Sequence[str] | None = None,
+        on_epoch: Callable[[int, int, float], None] = lambda epoch, epochs, loss: None,
+    ) -> LossLog:
+        """Learn the classes of `dataset` as one task. After an error, this classifier is what it was before.
+
+        Args:
+            dataset: pairs of an image (picture or tensor, without random changes) and its label.
+            classes: the names that the labels 0, 1, ... stand for; `dataset.classes` if not given, else the labels.
+            on_epoch: called after each epoch with its number, the number of epochs, and the mean loss.
+
+        Returns:
+            The losses of every step.
+
+        Raises:
+            UserError: a class was learned before, an image or label is of no use, or a loss is not finite.
+        """
+        names, new = class_of_each(dataset, classes)
+        if again := [name for name in new if name in self.classes]:
+            raise UserError(f"class '{again[0]}' was learned before; leave it out, or give it another name (`classes`)")
+        if self._is_closed:
+            raise UserError(
+                "this is the last state of a run, which was told that nothing follows; load the state of a task before"
+            )
+        labels = torch.tensor([len(self.classes) + new.index(name) for name in names])
+        task = Task(index=len(self.task_sizes), first_class=len(self.classes), size=len(new))
+        images = self._viewed(lambda row: item(dataset, row)[0], labels)
+        vit = self._learner.backbone
+        learner = copy.deepcopy(self._learner, {id(vit): vit})
+        with self._apart():
+            log = learn_task(learner, task, images, self.training, on_epoch)
+        self._learner = learner
+        self.classes, self.task_sizes = self.classes + new, [*self.task_sizes, len(new)]
+        return log
+
+    @torch.no_grad()
+    def predict(self, images: Given | Sequence[Given], top: int = 1) -> list[list[tuple[str, float]]]:
+        """The `top` classes of each of `images`, best first, each with its score.
+
+        Scores compare the classes of one image; what they are depends on the method (NTK-CL: sums of cosines).
+
+        Raises:
+            UserError: nothing was learned, or an image cannot be read.
+        """
+        self._check_learned()
+        images = [images] if isinstance(images, str | Path | Image.Image) else images
+        if not len(images):
+            return []
+        viewed = self._viewed(lambda row: picture(images[row], f"image {row}"), torch.zeros(len(images)))
+        with self._apart():
+            scores = torch.cat([self._learner.scores(batch).cpu() for batch, _ in viewed.in_order()])
+        values, best = scores.topk(min(top, len(self.classes)))
+        return [
+            [(self.classes[index], value) for index, value in zip(*row, strict=True)]
+            for row in zip(best.tolist(), values.tolist(), strict=True)
+        ]
+
+    def save(self, path: str | Path) -> None:
+        """Write what was learned; the backbone is not part of it, but its name and digest are.
+
+        Raises:
+            UserError: nothing was learned, or the file cannot be written.
+        """
+        self._check_learned()
+        model = about_model(self.method, self._backbone, self.settings, self.training, self.images)
+        about = {"run": "classifier", "digest": digest_of(model, self.seed), "seed": self.seed, "model": model}
+        about |= {"task": len(self.task_sizes) - 1, "tasks": len(self.task_sizes) if self._is_closed else None}
+        about |= {"classes": self.classes, "task_sizes": self.task_sizes, "provenance": provenance(self.device.type)}
+        with self._apart():
+            write_state(Path(path), self._learner, about)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        backbone: str | Path | VisionTransformer | None = None,
+        device: str = "auto",
+        threads: int = 1,
+    ) -> "Classifier":
+        """What `save` wrote, or the state of a run.
+
+        Args:
+            path: the file; of a run, `task<t>/state.safetensors`.
+            backbone: the one that it was learned on; if not given, `backbones/NAME.safetensors` here or above the file.
+
+        Raises:
+            UserError: the file or the backbone is missing, damaged, or does not fit.
+        """
+        path, remedy = Path(path), "give a file that Classifier.save or `ntkcl train` wrote"
+        tensors, about = read_tensors(path, FORMAT, VERSION, None, remedy)
+        model = about["model"]
+        vit = backbone or _backbone_of(path, model["backbone"])
+        own = (model[name] for name in ("learner", "settings", "training", "images"))
+        loaded = cls(vit, *own, about["seed"], device, threads)
+        if loaded._backbone["digest"] != model["backbone_digest"]:
+            raise UserError(
+                f"{path} was learned on a backbone with the digest {model['backbone_digest']}, not "
+                f"{loaded._backbone['digest']}; give the one that it was learned on"
+            )
+        loaded.classes, loaded.task_sizes = about["classes"], about["task_sizes"]
+        loaded._is_closed = about["tasks"] == about["task"] + 1
+        with loaded._apart():
+            learned = [task.model_copy(update={"count": None}) for task in tasks_of(loaded.task_sizes)]
+            take_up(loaded._learner, tensors, learned, f"{path} does not fit its method", remedy)
+            loaded._learner.to(loaded.device).eval()
+        return loaded
+
+    def _check_learned(self) -> None:
+        if not self.classes:
+            raise UserError("nothing was learned yet; call learn(dataset) first")
+
+    def _viewed(self, read: Callable[[int], Image.Image], labels: Tensor) -> ViewedImages:
+        side, channels = self.architecture.img_size, self.architecture.in_chans
+        return ViewedImages(read, labels, self.images, side, channels, self.device, threads=self.threads)
+
+    @contextmanager
+    def _apart(self) -> Iterator[None]:
+        """Torch with this classifier's generators and threads; the caller's are untouched."""
+        threads = torch.get_num_threads()
+        with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
+            if self._random:
+                set_random_state(self._random)
+            torch.set_num_threads(self.threads)
+            try:
+                yield
+                self._random = random_state()
+            finally:
+                torch.set_num_threads(threads)
+
+
+def _backbone_of(path: Path, name: str | None) -> Path:
+    """The file of the backbone `name`, here or in a folder above the state `path`.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name is None:
+        raise UserError(f"{path} was learned on a VisionTransformer of your own; give it: backbone=...")
+    here = Path("backbones") / f"{name}.safetensors"
+    for folder in (Path(), *path.resolve().parents):
+        if (folder / here).is_file():
+            return folder / here
+    raise UserError(f"{path} was learned on the backbone '{name}', and there is no {here}; give it: backbone=...")

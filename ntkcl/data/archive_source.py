@@ -1,0 +1,131 @@
+"""Images that lie in archives, as their publishers pack them."""
+
+import re
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import Annotated, NamedTuple
+
+from pydantic import Field, model_validator
+
+from ntkcl.data.archives import contents, members
+from ntkcl.data.images import FileSet, Labels
+from ntkcl.data.lists import Lists, listed, with_groups
+from ntkcl.data.splits import Folders, Stratified, known_split, stratified, with_both_splits
+from ntkcl.errors import UserError, nearest
+from ntkcl.settings import Model
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+
+
+class Options(Model):
+    """Which members of which archives are images, and how they are split.
+
+    `pattern` must match the whole path of a member, in capitals or not. Its groups are `image`, the name by which
+    lists, split and manifest know the image, `class` and, for the split "folders", `split` (train or test).
+    """
+
+    pattern: Annotated[str, with_groups("image", "class")]
+    archives: list[str] = Field([], description="of the dataset's files; if not given all but those of the lists")
+    split: Annotated[Folders | Stratified | Lists, Field(discriminator="kind")]
+
+    @model_validator(mode="after")
+    def _has_split(self) -> "Options":
+        if self.split.kind == "folders" and "split" not in re.compile(self.pattern).groupindex:
+            raise ValueError("split by folders needs a group (?P<split>train|test) in pattern")
+        return self
+
+
+class Found(NamedTuple):
+    """Where an image lies, and what its path says of it."""
+
+    archive: str
+    member: str
+    class_name: str
+    split: str = ""
+
+
+def make(options: Options, files: Mapping[str, Path]) -> FileSet:
+    """The images that match the pattern and are in the split, to be read from the archives one after another.
+
+    Raises:
+        UserError: an archive is missing, damaged or refused, holds no image or two of one name, or lacks listed ones.
+    """
+    found = _found(options, files)
+    splits, class_names = _split(found, options, files)
+    ids = sorted(splits)
+    labels = Labels(ids, [found[name].class_name for name in ids], [splits[name] for name in ids], class_names)
+    return FileSet(with_both_splits(labels), _contents(ids, found, files))
+
+
+def is_image(path: PurePosixPath | Path) -> bool:
+    """Whether the file's name is that of an image, and not of a hidden file such as macOS puts beside each."""
+    return path.suffix.lower() in IMAGES and not path.name.startswith(".")
+
+
+def _found(options: Options, files: Mapping[str, Path]) -> dict[str, Found]:
+    pattern = re.compile(options.pattern, re.IGNORECASE)
+    found: dict[str, Found] = {}
+    archives = _archives(options, files)
+    for archive in archives:
+        for member, _ in members(files[archive]):
+            match = pattern.fullmatch(member)
+            if not match or not is_image(PurePosixPath(member)):
+                continue
+            named = match.groupdict()
+            if twice := found.get(named["image"]):
+                raise UserError(
+                    f"{files[archive]}: '{member}' and '{twice.member}' of {twice.archive} are both called "
+                    f"'{named['image']}'; make the pattern tell them apart"
+                )
+            found[named["image"]] = Found(archive, member, named["class"], (named.get("split") or "").lower())
+    if not found:
+        raise UserError(f"no image in {', '.join(archives)} matches the pattern {options.pattern}; mend the pattern")
+    return found
+
+
+def _archives(options: Options, files: Mapping[str, Path]) -> list[str]:
+    if unknown := [name for name in options.archives if name not in files]:
+        raise UserError(f"the archive '{unknown[0]}' is not among the dataset's files; {nearest(unknown[0], files)}")
+    lists = options.split.files if isinstance(options.split, Lists) else set()
+    archives = options.archives or [n for n in files if n.lower().endswith(ARCHIVES) and n not in lists]
+    if not archives:
+        raise UserError(f"no file of {', '.join(files)} is an archive of images; name those that are, in archives")
+    return archives
+
+
+def _split(found: dict[str, Found], options: Options, files: Mapping[str, Path]) -> tuple[dict[str, str], list[str]]:
+    """The split of each image that is used; and the classes in the lists' order, or nothing where sorted."""
+    if isinstance(options.split, Folders):
+        return {name: known_split(image.split, image.member) for name, image in found.items()}, []
+    if isinstance(options.split, Stratified):
+        classes = [image.class_name for image in found.values()]
+        return dict(zip(found, stratified(list(found), classes, options.split), strict=True)), []
+    splits, targets = listed(options.split, files)
+    if missing := splits.keys() - found.keys():
+        raise UserError(
+            f"{len(missing)} images of {options.split.train} and {options.split.test} are in no archive, "
+            f"as '{min(missing)}'; the archives or the lists are not what they should be"
+        )
+    return splits, _in_order_of(targets, found) if options.split.class_index == "lists" else []
+
+
+def _in_order_of(targets: dict[str, int], found: dict[str, Found]) -> list[str]:
+    """The classes in the order of the lists' targets."""
+    pairs = sorted({(target, found[name].class_name) for name, target in targets.items()})
+    for (number, one), (next_number, other) in pairwise(pairs):
+        if number == next_number:
+            raise UserError(f"the lists call both '{one}' and '{other}' class {number}; set class_index: sorted")
+    if not pairs or len({name for _, name in pairs}) != len(pairs):
+        raise UserError("the lists give no target, or several to one class; set class_index: sorted")
+    return [name for _, name in pairs]
+
+
+def _contents(ids: list[str], found: dict[str, Found], files: Mapping[str, Path]) -> Iterator[tuple[int, bytes]]:
+    wanted: dict[str, dict[str, int]] = {}
+    for row, name in enumerate(ids):
+        wanted.setdefault(found[name].archive, {})[found[name].member] = row
+    for archive, rows in wanted.items():
+        for member, content in contents(files[archive], rows):
+            yield rows[member], content

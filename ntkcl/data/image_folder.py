@@ -1,0 +1,89 @@
+"""Images of your own: a folder with a folder for each class, or with train/ and test/ above those."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from ntkcl.data.archive_source import is_image
+from ntkcl.data.images import FileSet, Labels
+from ntkcl.data.lists import with_groups
+from ntkcl.data.splits import Folders, Stratified, known_split, stratified, with_both_splits
+from ntkcl.errors import UserError
+from ntkcl.settings import Model
+
+SPLIT_PATTERN = r"(?P<image>(?P<split>train|test|val)/(?P<class>[^/]+)/.+)"
+
+
+class Options(Model):
+    """Where the images are, and how they are split.
+
+    `pattern` must match the path of an image inside the folder; its groups are `image` (its name), `class` and, for
+    the split "folders", `split`. Where the folder holds just train/ and test/ (or train/ and val/), these are the
+    split, and `pattern` and `split` are not used. After a change of the images, delete what was prepared of them.
+    """
+
+    path: str
+    pattern: Annotated[str, with_groups("image", "class")] = r"(?P<image>(?P<class>[^/]+)/.+)"
+    split: Annotated[Folders | Stratified, Field(discriminator="kind")] = Stratified()
+
+
+def make(options: Options) -> FileSet:
+    """The images that match the pattern, in the order of their names.
+
+    Raises:
+        UserError: the folder is missing, holds no image or a link that leaves it, or a class cannot be split.
+    """
+    folder = Path(options.path).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}; correct path in the dataset's YAML")
+    split_folders = {entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != "."}
+    by_folder = split_folders in ({"train", "test"}, {"train", "val"})
+    pattern = SPLIT_PATTERN if by_folder else options.pattern
+    matches = [match for path in sorted(_images(folder)) if (match := re.fullmatch(pattern, path))]
+    if not matches:
+        raise UserError(f"no image in {folder} matches the pattern {pattern}; put images there or mend the pattern")
+    ids, classes = [match["image"] for match in matches], [match["class"] for match in matches]
+    if twice := len(ids) - len(set(ids)):
+        raise UserError(f"{twice} images in {folder} have the name of another; make the pattern tell them apart")
+    if by_folder or isinstance(options.split, Folders):
+        splits = [_split_of(match, folder) for match in matches]
+    else:
+        splits = stratified(ids, classes, options.split)
+    labels = with_both_splits(Labels(ids, classes, splits))
+    return FileSet(labels, contents_of([folder / match.string for match in matches]))
+
+
+def contents_of(paths: list[Path]) -> Iterator[tuple[int, bytes]]:
+    """Position and content of each file.
+
+    Raises:
+        UserError: one cannot be read.
+    """
+    for row, path in enumerate(paths):
+        try:
+            yield row, path.read_bytes()
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror or error}; put the image back") from error
+
+
+def _images(folder: Path) -> Iterator[str]:
+    """The paths of all images inside the folder, hidden ones left out."""
+    for where, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "."]
+        for name in folders:
+            if (Path(where) / name).is_symlink():
+                raise UserError(f"{Path(where) / name} is a link to a folder; put the folder itself there")
+        for path in (Path(where) / name for name in files):
+            if is_image(path):
+                if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
+                    raise UserError(f"{path} is a link that leaves {folder}; put the image itself there")
+                yield path.relative_to(folder).as_posix()
+
+
+def _split_of(match: re.Match, folder: Path) -> str:
+    name = match.groupdict().get("split") or ""
+    return "test" if name == "val" else known_split(name, f"{folder / match.string}")

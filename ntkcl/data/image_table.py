@@ -1,0 +1,67 @@
+"""Images of your own: a CSV file with the columns path, label and, if the split is fixed, split."""
+
+import csv
+from pathlib import Path
+
+from ntkcl.data.image_folder import contents_of
+from ntkcl.data.images import FileSet, Labels
+from ntkcl.data.splits import Stratified, known_split, stratified, with_both_splits
+from ntkcl.errors import UserError
+from ntkcl.settings import Model
+
+COLUMNS = (["label", "path"], ["label", "path", "split"])
+
+
+class Options(Model):
+    """`csv` is the table; its paths are relative to its folder. `split` counts where the table has no such column."""
+
+    csv: str
+    split: Stratified = Stratified()
+
+
+def make(options: Options) -> FileSet:
+    """The images of the table, in its order.
+
+    Raises:
+        UserError: the table cannot be read or has other columns, an image is missing or stands there twice, or a
+            split is not "train" or "test".
+    """
+    table = Path(options.csv).expanduser()
+    rows = _rows(table)
+    lines: dict[str, int] = {}
+    for line, row in rows.items():
+        name, path = row["path"], table.parent / row["path"]
+        if not path.is_file():
+            raise UserError(f"{table}, line {line}: there is no image {path}; paths are relative to the table's folder")
+        if name in lines:
+            raise UserError(f"{table}, line {line}: '{name}' stands in line {lines[name]} already; remove one of them")
+        lines[name] = line
+    classes = [row["label"] for row in rows.values()]
+    if all("split" in row for row in rows.values()):
+        splits = [known_split(row["split"], f"{table}, line {line}") for line, row in rows.items()]
+    else:
+        splits = stratified(list(lines), classes, options.split)
+    labels = with_both_splits(Labels(list(lines), classes, splits))
+    return FileSet(labels, contents_of([table.parent / name for name in lines]))
+
+
+def _rows(table: Path) -> dict[int, dict[str, str]]:
+    """The rows by the number of their line."""
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            rows = {reader.line_num: row for row in reader}  # noqa: B035
+    except FileNotFoundError as error:
+        raise UserError(f"there is no table {table}; correct csv in the dataset's YAML") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise UserError(f"{table} cannot be read as a CSV file ({error}); write it anew, in UTF-8") from error
+    if sorted(columns) not in COLUMNS:
+        found = ", ".join(columns) or "none"
+        raise UserError(f"{table}: the columns must be path, label and, if wanted, split, not {found}; mend line 1")
+    for line, row in rows.items():
+        if None in row or not all(row.values()):
+            raise UserError(f"{table}, line {line}: a value is missing or too many; give {', '.join(columns)}")
+    if not rows:
+        raise UserError(f"{table} names no image; add a line for each")
+    return rows

@@ -1,0 +1,122 @@
+"""What there is of each dataset, and whether it is whole."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box, filesize
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from ntkcl.config import PARAMS, dataset_digest, load_dataset
+from ntkcl.data import folder, load
+from ntkcl.data.downloads import downloads_folder, status
+from ntkcl.data.images import FORMAT, MANIFEST, PIXELS, VERSION, read_labels
+from ntkcl.errors import UserError
+from ntkcl.tensors import checked_metadata
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One dataset at a glance: what it should be, what there is, and what to do next."""
+
+    name: str
+    classes: int
+    tasks: int
+    expected: str
+    found: str
+    size: int
+    state: str
+    todo: str
+
+
+def overview(name: str) -> Overview:
+    """The state of the dataset `name`, without reading its images."""
+    dataset = load_dataset(name)
+    expected = ""
+    if counts := dataset.counts:
+        expected = f"{'' if counts.exact else 'about '}{counts.train:,} / {counts.test:,}"
+    pixels, found, size = folder(name) / PIXELS, "", 0
+    if pixels.is_file():
+        size = pixels.stat().st_size
+        state, todo = _prepared_state(name)
+        if state == "ready":
+            summary = read_labels(folder(name) / MANIFEST, "prepare it anew")[0].summary()
+            found = f"{summary['train']:,} / {summary['test']:,}"
+    else:
+        state, todo = _files_state(name)
+    return Overview(name, dataset.classes, len(dataset.task_sizes), expected, found, size, state, todo)
+
+
+def overviews() -> list[Overview]:
+    """All datasets of `params/datasets/`, by name."""
+    return [overview(path.stem) for path in _settings_files()]
+
+
+def prepared() -> list[str]:
+    """The datasets whose images are there, by name."""
+    return [path.stem for path in _settings_files() if (folder(path.stem) / PIXELS).is_file()]
+
+
+def show(console: Console | None = None) -> None:
+    """Print all datasets as a table, and what is to be done for those that are not ready."""
+    console = console or Console(width=None if sys.stdout.isatty() else 200)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("dataset", "state", "classes", "tasks", "images (train / test)", "size"):
+        table.add_column(heading, justify="left" if heading in ("dataset", "state") else "right")
+    rows = overviews()
+    for row in rows:
+        size = filesize.decimal(row.size) if row.size else ""
+        images = row.found or f"({row.expected})" * bool(row.expected)
+        table.add_row(row.name, row.state, str(row.classes), str(row.tasks), images, size)
+    console.print(table)
+    for row in rows:
+        if row.todo:
+            console.print(Text(f"{row.name}: {row.todo}"), soft_wrap=True)
+
+
+def verified(name: str, threads: int) -> bool:
+    """Read every image of the prepared dataset `name` again, print those that are damaged; whether there is none.
+
+    Raises:
+        UserError: the dataset is not there, or its files do not fit each other or the settings.
+    """
+    images = load(name)
+    ids, damages = images.labels.ids, 0
+    with Progress(console=Console(stderr=True), transient=True) as bar, ThreadPoolExecutor(threads) as pool:
+        checks = bar.track(pool.map(images.damage, range(len(ids))), total=len(ids), description=name)
+        for image, damage in zip(ids, checks, strict=True):
+            if damage:
+                damages += 1
+                print(f"{name}: {image}: {damage}")
+    print(f"{name}: {len(ids)} images read, {damages} damaged")
+    return not damages
+
+
+def _prepared_state(name: str) -> tuple[str, str]:
+    try:
+        checked_metadata(folder(name) / PIXELS, FORMAT, VERSION, dataset_digest(name), f"ntkcl data prepare {name}")
+    except UserError as error:
+        reason, _, todo = str(error).rpartition("; ")
+        return ("outdated" if "other settings" in reason else "damaged"), todo
+    if not (folder(name) / MANIFEST).is_file():
+        return "damaged", f"ntkcl data prepare {name}"
+    return "ready", ""
+
+
+def _files_state(name: str) -> tuple[str, str]:
+    """What is missing of the files that the dataset is made from."""
+    files = status(name, load_dataset(name).files)
+    by_hand = [file for file, present in files.items() if present == "by hand"]
+    if by_hand:
+        return "by hand", f"put {', '.join(by_hand)} into {downloads_folder() / name} (how: ntkcl data fetch {name})"
+    if missing := [f"{file} ({present})" for file, present in files.items() if not present.startswith("present")]:
+        return "not fetched", f"ntkcl data fetch {name}: {', '.join(missing)}"
+    return "not prepared", f"ntkcl data prepare {name}"
+
+
+def _settings_files() -> list[Path]:
+    return sorted((PARAMS / "datasets").glob("*.yaml"))

@@ -1,0 +1,172 @@
+"""What a study costs, before it starts: images to compute, GPU-hours, disk, bytes to download."""
+
+import csv
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ntkcl.config import Run, digest_of, load_backbone, load_dataset, load_study, runs_of
+from ntkcl.errors import UserError
+from ntkcl.files import read_json
+from ntkcl.settings import File, Task
+
+THROUGHPUT = Path("runs") / "throughput.json"
+SLOW_TRAINING, SLOW_EVALUATION = 30, 100  # images a second that any GPU of a cluster will do, with a ViT-B/16
+START = 20  # minutes that a cluster's job gets beside its computing
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is still to be computed.
+
+    Args:
+        runs: how many runs there are.
+        done: of these, finished with the present settings.
+        jobs: tasks to train.
+        trained: images to train on, each once an epoch.
+        seen: images to look at without training: the training images of each task once, when it ends, and the test
+            images of all classes seen so far, after each task.
+        hours: on the device whose speed was measured, None where that is not known.
+    """
+
+    runs: int = 0
+    done: int = 0
+    jobs: int = 0
+    trained: float = 0
+    seen: float = 0
+    hours: float | None = 0
+
+    def __add__(self, other: "Work") -> "Work":
+        hours = None if None in (self.hours, other.hours) else self.hours + other.hours
+        sums = (getattr(self, name) + getattr(other, name) for name in ("runs", "done", "jobs", "trained", "seen"))
+        return Work(*sums, hours)
+
+
+@cache
+def counts_of(name: str) -> tuple[int, int]:
+    """Training and test images of a dataset: as its settings say, or as they lie there; zeros if neither is known."""
+    if counts := load_dataset(name).counts:
+        return counts.train, counts.test
+    manifest = Path("data") / name / "manifest.csv"
+    if not manifest.exists():
+        return 0, 0
+    with manifest.open(encoding="utf-8", newline="") as file:
+        splits = [row["split"] for row in csv.DictReader(file)]
+    return splits.count("train"), splits.count("test")
+
+
+def training_images(run: Run, task: Task) -> tuple[float, float]:
+    """Images that training `task` computes, about: to train on, and to look at when it ends."""
+    images = counts_of(run.dataset_name)[0] * task.size / run.dataset.classes
+    training = run.training
+    first = task.index == 0 and training.first_epochs is not None
+    return images * (training.first_epochs if first else training.epochs), images
+
+
+def evaluation_images(run: Run) -> float:
+    """Test images that evaluating all states of a run computes, about."""
+    sizes = run.dataset.task_sizes
+    shares = [sum(sizes[: index + 1]) / run.dataset.classes for index in range(len(sizes))]
+    return counts_of(run.dataset_name)[1] * sum(shares)
+
+
+def training_minutes(run: Run, task: int) -> int:
+    """Minutes to ask a cluster for, to train a task: generous."""
+    trained, seen = training_images(run, run.tasks[task])
+    return START + math.ceil((trained / SLOW_TRAINING + seen / SLOW_EVALUATION) / 60)
+
+
+def evaluation_minutes(run: Run) -> int:
+    """Minutes to ask a cluster for, to evaluate a run: generous."""
+    return START + math.ceil(evaluation_images(run) / SLOW_EVALUATION / 60)
+
+
+def compute_key(run: Run) -> str:
+    """Names what the speed of a run depends on."""
+    return digest_of(run.backbone.architecture, run.method.learner, run.settings, run.training.batch_size)
+
+
+def work_of(run: Run, speeds: dict[str, dict]) -> Work:
+    """What is still to be computed for a run.
+
+    Args:
+        speeds: images a second by `compute_key`, on one device (`measured`).
+    """
+    if _is_done(run):
+        return Work(runs=1, done=1)
+    missing = [task for task in run.tasks if not run.state_path(task.index).exists()]
+    images = [training_images(run, task) for task in missing]
+    trained, seen = sum(image[0] for image in images), sum(image[1] for image in images) + evaluation_images(run)
+    speed = speeds.get(compute_key(run))
+    hours = (trained / speed["train"] + seen / speed["evaluate"]) / 3600 if speed and seen else None
+    return Work(1, 0, len(missing), trained, seen, hours)
+
+
+def total(works: Iterable[Work]) -> Work:
+    """The sum."""
+    return sum(works, Work())
+
+
+def measured(runs: list[Run]) -> tuple[str, dict[str, dict]]:
+    """The device for which most of the speeds that `runs` need were measured, and those; empty if none was."""
+    if not THROUGHPUT.exists():
+        return "", {}
+    devices, needed = read_json(THROUGHPUT), {compute_key(run) for run in runs}
+    name = max(sorted(devices), key=lambda device: len(needed & devices[device].keys()))
+    return name, devices[name] if needed & devices[name].keys() else {}
+
+
+def downloads(study_name: str) -> dict[str, tuple[int, int]]:
+    """For each dataset and backbone of a study: bytes still to fetch, about, and files whose size is not known."""
+    from ntkcl.data.downloads import downloads_folder  # needs torch and requests
+
+    study, sizes = load_study(study_name), {}
+    needed = {name: load_dataset(name).files for name in study.datasets if not _is_prepared(name)}
+    weights = {name: load_backbone(name).weights for name in study.backbones if not _is_fetched(name)}
+    needed |= {name: origin.files for name, origin in weights.items() if origin}
+    for owner, files in needed.items():
+        missing = [file for name, file in files.items() if not (downloads_folder() / owner / name).exists()]
+        sizes[owner] = sum(map(_bytes, missing)), sum(_bytes(file) == 0 for file in missing)
+    return sizes
+
+
+def summary(study_name: str) -> str:
+    """A study's cost in two lines at most, from what is known without computing anything."""
+    runs = runs_of(load_study(study_name))
+    device, speeds = measured(runs)
+    work, size = total(work_of(run, speeds) for run in runs), sum(size for size, _ in downloads(study_name).values())
+    parts = [f"study {study_name}: {work.runs} runs, {work.done} done", f"{work.jobs} training jobs"]
+    parts += [f"{work.trained + work.seen:.2g} images to compute"] if work.seen else []
+    parts += [f"about {work.hours:.1f} hours on {device}"] if device and work.hours else []
+    fetched = [f"about {in_bytes(size)} to download"] if size else []
+    return ", ".join(parts) + "\n" + "; ".join([*fetched, f"what it costs: ntkcl plan {study_name}"])
+
+
+def in_bytes(size: float) -> str:
+    """A size for people."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} TB"
+
+
+def _bytes(file: File) -> int:
+    return file.size or file.about or 0
+
+
+def _is_prepared(dataset: str) -> bool:
+    return (Path("data") / dataset / "manifest.csv").exists()
+
+
+def _is_fetched(backbone: str) -> bool:
+    return (Path("backbones") / f"{backbone}.safetensors").exists()
+
+
+def _is_done(run: Run) -> bool:
+    try:
+        return (run.folder / "metrics.json").exists() and read_json(run.folder / "metrics.json")["digest"] == run.digest
+    except (UserError, KeyError):
+        return False

@@ -1,0 +1,192 @@
+"""What a study costs, known before it starts; and its parts as targets."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors import safe_open
+
+from ntkcl import plan, planning, throughput
+from ntkcl.cli import main
+from ntkcl.config import load_study, resolve, runs_of
+from ntkcl.data.downloads import downloads_folder
+from ntkcl.training.evaluate import evaluate
+from ntkcl.training.train import train_task
+
+REPOSITORY = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "tasks", "lr", "batch_size", "epochs", "weight_decay", "info_nce_weight", "pretrained_section"),
+    [
+        ("cifar100", [10] * 10, 0.025, 16, 20, 5e-4, 0.03, False),
+        ("imagenet_r", [20] * 10, 0.02, 16, 20, 5e-3, 0.2, False),
+        ("imagenet_a", [20] * 10, 0.02, 16, 20, 5e-3, 0.2, False),
+        ("domainnet", [23] * 15, 0.02, 96, 50, 5e-3, 0.2, False),
+        ("oxford_pets", [7] + [5] * 6, 0.02, 96, 5, 5e-3, 0.2, True),
+        ("eurosat", [2] * 5, 1e-4, 96, 5, 5e-3, 0.2, True),
+        ("plantvillage", [3] * 5, 5e-3, 96, 5, 5e-3, 0.2, True),
+        ("vtab", [10] * 5, 0.03, 96, 45, 5e-3, 0.2, True),
+        ("kvasir", [2] * 4, 5e-3, 96, 5, 5e-3, 0.2, True),
+    ],
+)
+def test_the_paper_study_has_the_published_settings(
+    project, dataset, tasks, lr, batch_size, epochs, weight_decay, info_nce_weight, pretrained_section
+):
+    runs = [run for run in runs_of(load_study("paper")) if (run.dataset_name, run.variant) == (dataset, "ntk_cl")]
+    assert len(runs) == 10
+    for run in runs:
+        assert run.dataset.task_sizes == tasks
+        training = run.training
+        assert (training.lr, training.batch_size, training.epochs) == (lr, batch_size, epochs)
+        assert (training.weight_decay, training.optimizer, training.momentum) == (weight_decay, "sgd", 0.9)
+        assert (training.first_lr, training.first_epochs, training.schedule) == (None, None, "cosine")
+        settings = run.settings
+        assert (settings.info_nce_weight, settings.pretrained_section) == (info_nce_weight, pretrained_section)
+        assert run.images.mean == (0,)
+
+
+@pytest.fixture
+def finished(tiny):
+    """The tiny project with its run of NTK-CL finished."""
+    run = resolve("digits", "vit_tiny", "ntk_cl", 0)
+    plan.counts_of.cache_clear()
+    for task in run.tasks:
+        train_task(run, task.index, CPU)
+    evaluate(run, CPU)
+    return run
+
+
+def test_images_are_those_that_are_computed(finished):
+    run, batch_size = finished, finished.training.batch_size
+    trained = 0
+    for task in run.tasks:
+        steps = pd.read_csv(run.state_path(task.index).with_name("losses.csv"))
+        trained += len(steps) * batch_size
+        assert steps.epoch.max() == run.training.epochs
+    predicted = len(pd.read_csv(run.folder / "predictions.csv.gz"))
+    (run.folder / "metrics.json").unlink()
+    for task in run.tasks:
+        run.state_path(task.index).unlink()
+    work = plan.work_of(run, {})
+    assert (work.runs, work.done, work.jobs, work.hours) == (1, 0, 2, None)
+    assert trained - batch_size * len(run.tasks) * run.training.epochs < work.trained <= trained
+    train, _ = plan.counts_of("digits")
+    assert work.trained == pytest.approx(train * run.training.epochs)
+    assert plan.evaluation_images(run) == pytest.approx(predicted, rel=0.03)  # classes differ a little in size
+    assert work.seen == pytest.approx(train + plan.evaluation_images(run))
+
+
+def test_what_is_done_costs_nothing_until_a_setting_changes(finished):
+    run = finished
+    assert plan.work_of(run, {}) == plan.Work(runs=1, done=1)
+    other = resolve("digits", "vit_tiny", "ntk_cl", 1)
+    other.folder.parent.mkdir(exist_ok=True)
+    shutil.copytree(run.folder, other.folder)  # as if made with other settings: the digest is another
+    work = plan.work_of(other, {})
+    assert (work.done, work.jobs) == (0, 0)
+    assert work.seen == pytest.approx(plan.evaluation_images(other))
+    shutil.rmtree(other.state_path(1).parent)
+    assert plan.work_of(other, {}).jobs == 1
+
+
+def test_the_size_of_states_is_that_of_the_files(finished):
+    size = 0
+    for task in finished.tasks:
+        with safe_open(finished.state_path(task.index), "pt") as file:
+            tensors = [file.get_tensor(name) for name in file.keys() if name.startswith("learner/")]  # noqa: SIM118
+        size += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    assert throughput.state_bytes(finished) == size > 0
+
+
+def test_hours_come_from_a_measurement(tiny, monkeypatch):
+    monkeypatch.setattr(throughput, "ENOUGH", 0.02)
+    plan.counts_of.cache_clear()
+    before = CliRunner().invoke(main, ["plan", "quickstart"], catch_exceptions=False).output
+    assert "ntkcl plan quickstart --measure" in before
+    measured = CliRunner().invoke(main, ["plan", "quickstart", "--measure", "--device", "cpu"], catch_exceptions=False)
+    assert measured.output.count("images/s in training") == 3
+    runs = runs_of(load_study("quickstart"))
+    device, speeds = plan.measured(runs)
+    assert device.startswith("CPU")
+    ntk_cl = runs[1]
+    speed = speeds[plan.compute_key(ntk_cl)]
+    work = plan.work_of(ntk_cl, speeds)
+    assert work.hours == pytest.approx((work.trained / speed["train"] + work.seen / speed["evaluate"]) / 3600)
+    assert plan.total(plan.work_of(run, speeds) for run in runs).hours > work.hours
+    assert f"hours: on {device}" in measured.output.replace("\n", " ")
+    assert f"hours on {device}" in plan.summary("quickstart")
+    # another batch size is another speed: not known
+    assert plan.compute_key(ntk_cl) != plan.compute_key(runs[0])
+    assert plan.total([work, plan.Work(runs=1, hours=None)]).hours is None
+
+
+def test_downloads_are_what_is_not_there(project, monkeypatch, tmp_path):
+    before = plan.downloads("paper")
+    assert before["imagenet_r"][0] > 2_191_079_936 > before["imagenet_a"][0] > 0
+    assert before["vit_b16_in21k"][0] > 300e6
+    monkeypatch.setenv("NTKCL_DOWNLOADS", str(tmp_path / "elsewhere"))
+    path = downloads_folder() / "imagenet_r" / "imagenet-r.tar"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    after = plan.downloads("paper")
+    assert before["imagenet_r"][0] - after["imagenet_r"][0] == 2_191_079_936
+    (project / "data/imagenet_r").mkdir(parents=True)
+    (project / "data/imagenet_r/manifest.csv").touch()
+    assert "imagenet_r" not in plan.downloads("paper")
+    assert plan.downloads("quickstart") == {"digits": (0, 0), "glyphs": (0, 0)}
+
+
+def test_the_plan_names_every_dataset_and_the_unknown(project):
+    output = CliRunner().invoke(main, ["plan", "paper"], catch_exceptions=False).output
+    assert all(name in output for name in load_study("paper").datasets)
+    assert "0 of 90" in output
+    assert "710" in output
+    assert "?" in CliRunner().invoke(main, ["plan", "quickstart"], catch_exceptions=False).output
+    assert planning.plan.summary("paper").startswith("study paper: 90 runs, 0 done, 710 training jobs, 2.5e+08 images")
+
+
+def test_longer_tasks_get_more_of_a_cluster_s_time(project):
+    short, long = (resolve(name, "vit_b16_in21k", "ntk_cl", 0) for name in ("eurosat", "domainnet"))
+    assert plan.START < plan.training_minutes(short, 0) < 60 < plan.training_minutes(long, 0) < 24 * 60
+    assert plan.START < plan.evaluation_minutes(short) < plan.evaluation_minutes(long) < 24 * 60
+
+
+def planned(*arguments: str) -> dict[str, int]:
+    """How many jobs of each rule Snakemake plans."""
+    command = [Path(sys.executable).with_name("snakemake"), "--dry-run", *arguments]
+    done = subprocess.run(command, text=True, stdout=-1, stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout[-3000:]
+    table = done.stdout.rpartition("Job stats:")[2].partition("total")[0].splitlines()[3:]
+    return {row.split()[0]: int(row.split()[1]) for row in table if row.strip()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("target", "backbones", "datasets", "tasks", "runs"),
+    [
+        ("table_2", 1, 3, 30 * 5, 15),
+        ("dataset_kvasir", 2, 1, 4 * 10, 10),
+        ("seed_3", 2, 9, 142, 18),
+        ("backbone_vit_b16_in1k", 1, 9, 71 * 5, 45),
+        ("method_ntk_cl", 2, 9, 710, 90),
+        ("runs/eurosat/vit_b16_in1k/ntk_cl/seed2/metrics.json", 1, 1, 5, 1),
+    ],
+)
+def test_any_part_of_the_study_is_a_target(project, target, backbones, datasets, tasks, runs):
+    shutil.copy(REPOSITORY / "Snakefile", project)
+    shutil.copytree(REPOSITORY / "workflow", project / "workflow")
+    (project / "profiles").symlink_to("workflow/profiles")
+    path = project / "params/studies/paper.yaml"  # with NTK-CL alone, whatever else the study has by now
+    study = path.read_text()
+    path.write_text(study.replace(study[study.index("variants:") : study.index("seeds:")], "variants: [ntk_cl]\n"))
+    plan_of_target = planned("--config", "study=paper", "--", target)
+    expected = {"fetch_backbone": backbones, "fetch_data": datasets, "prepare_data": datasets}
+    expected |= {"train_task": tasks, "evaluate_run": runs}
+    assert {rule: count for rule, count in plan_of_target.items() if rule != target} == expected

@@ -1,0 +1,217 @@
+"""Published numbers beside reproduced ones: a made-up study of two of the paper's tables."""
+
+import csv
+import json
+import re
+import shutil
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from ntkcl import config
+from ntkcl.cli import main
+from ntkcl.errors import UserError
+from ntkcl.files import read_json
+from ntkcl.reporting.collect import aggregate
+from ntkcl.reporting.figures import accuracy_figure, write_figures
+from ntkcl.reporting.show import show
+from ntkcl.reporting.tables import write_tables
+from tests.conftest import REPOSITORY, clear_settings
+from tests.test_reporting import BACKBONE, DATASET, REPORTS, write_run, write_yaml
+
+CSV = "published/ntk_cl_paper.csv"
+NUMBERS = list(csv.DictReader((REPOSITORY / "params" / CSV).open()))
+TABLES = {number: list(dict.fromkeys(row["dataset"] for row in NUMBERS if row["table"] == number)) for number in "2345"}
+METHODS = {"ntk_cl": "NTK-CL", "ease": "EASE", "l2p": "L2P", "slow": "Slow", "joint": "Joint"}
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Tables 2 and 4; nothing has run."""
+    monkeypatch.chdir(tmp_path)
+    clear_settings()
+    tables = {
+        number: {"title": f"Title {number}", "backbone": "vit_b16_in21k", "datasets": TABLES[number]} for number in "24"
+    }
+    lists = {"datasets": TABLES["2"] + TABLES["4"], "backbones": ["vit_b16_in21k"], "variants": list(METHODS)}
+    content = {"title": "Paper", "published": CSV, "tables": tables, "seeds": [0, 1]} | lists
+    write_yaml(Path("params/studies/paper.yaml"), content)
+    write_yaml(
+        Path("params/backbones.yaml"),
+        {"vit_b16_in21k": BACKBONE | {"label": "ViT-B/16", "pretraining": {"dataset": "cifar100"}}},
+    )
+    for name in lists["datasets"]:
+        write_yaml(
+            Path(f"params/datasets/{name}.yaml"),
+            DATASET | {"source": "digits", "label": name.title().replace("_", "-")},
+        )
+    for name, label in METHODS.items():
+        protocol = "joint" if name == "joint" else "incremental"
+        method = {"label": label, "learner": "simplecil", "protocol": protocol}
+        write_yaml(Path(f"params/methods/{name}.yaml"), method)
+    (tmp_path / "params/published").mkdir()
+    shutil.copy(REPOSITORY / "params" / CSV, tmp_path / "params" / CSV)
+    yield "paper"
+    clear_settings()
+
+
+def run_some():
+    """Runs of both tables: EASE on CIFAR-100 and NTK-CL with both seeds, the joint run with one."""
+    for seed in (0, 1):
+        write_run("cifar100", "ease", seed, 11.0 + seed, "vit_b16_in21k", split="0123456789abcdef")
+        write_run("cifar100", "ntk_cl", seed, 22.0 + seed, "vit_b16_in21k", split="0123456789abcdef")
+        write_run("kvasir", "ntk_cl", seed, 33.0 + seed, "vit_b16_in21k")
+    write_run("cifar100", "joint", 0, 44.0, "vit_b16_in21k")
+
+
+def made(study):
+    """The LaTeX, the Markdown and what the terminal shows, after aggregation."""
+    aggregate(study)
+    write_tables()
+    out = StringIO()
+    show(console=Console(file=out, width=160))
+    return (REPORTS / "tables.tex").read_text(), (REPORTS / "tables.md").read_text(), out.getvalue()
+
+
+def markdown_rows(text):
+    """(method, published, cells) of the paper's tables, the parts of a folded table joined."""
+    rows = {}
+    for table, part in enumerate(text.split("\n**")[1:3]):
+        method = ""
+        for line in re.findall(r"^\| (.*) \|$", part, re.M):
+            label, *cells = line.split(" | ")
+            if label in ("Method", "---"):
+                continue
+            published = label.startswith("*published")
+            method = method if published else label
+            rows.setdefault((table, method, published), []).extend(cells)
+    return rows
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_every_published_number_stands_where_it_belongs(study, finished):
+    if finished:
+        run_some()
+    rows = markdown_rows(made(study)[1])
+    for table, number in enumerate("24"):
+        lines = [row for row in NUMBERS if row["table"] == number]
+        for method in {row["method"] for row in lines}:
+            mine = [row for row in lines if row["method"] == method]
+            of = {(row["dataset"], row["metric"]): f"*{row['mean']} ± {row['std']}*" for row in mine}
+            metrics = ("average_accuracy", "final_accuracy")
+            assert rows[table, method, True] == [of[name, metric] for name in TABLES[number] for metric in metrics]
+    order = [method for table, method, published in rows if published and table == 0]
+    assert order == list(dict.fromkeys(row["method"] for row in NUMBERS if row["table"] == "2"))
+
+
+def test_reproduced_numbers_stand_in_their_own_rows_alone(study):
+    run_some()
+    rows = markdown_rows(made(study)[1])
+    dashes = ["–"] * 4
+    assert rows[0, "NTK-CL", False] == ["**22.50 ± 0.71**", "**21.50 ± 0.71**", *dashes]
+    assert rows[0, "EASE", False] == ["11.50 ± 0.71", "10.50 ± 0.71", *dashes]
+    assert rows[0, "L2P", False] == rows[0, "DualPrompt", False] == ["–", "–", *dashes]
+    assert (0, "Slow", False) not in rows  # neither published nor run
+    assert rows[0, "Joint", False] == ["44.00 (n = 1)", "43.00 (n = 1)", *dashes]
+    assert rows[1, "NTK-CL", False] == ["–"] * 10 + ["33.50 ± 0.71", "32.50 ± 0.71"]
+    published = [cell for (_, _, is_published), cells in rows.items() if is_published for cell in cells]
+    reproduced = [cell for (_, _, is_published), cells in rows.items() if not is_published for cell in cells]
+    assert all(re.fullmatch(r"\*[\d.]+ ± [\d.]+\*", cell) for cell in published)
+    assert set(reproduced).isdisjoint(published) and not any(re.match(r"\*\d", cell) for cell in reproduced)
+
+
+def test_latex_tells_published_from_reproduced(study):
+    run_some()
+    latex = made(study)[0].split(r"\begin{table*}")
+    assert re.findall(r"\\label\{(.*)\}", "".join(latex)) == [
+        "tab:paper-2",
+        "tab:paper-4-part-1",  # six datasets
+        "tab:paper-4-part-2",
+        "tab:cifar100-vit-b16-in21k",
+        "tab:kvasir-vit-b16-in21k",
+    ]
+    rows = [line for line in latex[1].splitlines() if line.endswith(r"\\") and "&" in line]
+    published = [row for row in rows if row.startswith(r"\quad\textit{published")]
+    assert len(published) == 12
+    assert all(row.count(r"\textit{") == 7 and "mathbf" not in row for row in published)
+    assert r"\quad\textit{published, CVPR 2024} & \textit{92.58}$_{\pm \mathit{0.48}}$ & " in latex[1]
+    assert not any("textit" in row for row in rows if row not in published)
+    assert r"NTK-CL & $\mathbf{22.50}_{\pm 0.71}$ & $\mathbf{21.50}_{\pm 0.71}$ & -- & -- & -- & -- \\" in rows
+    assert r"Joint & $44.00^{n=1}$" in latex[1]
+    assert {row.count(" & ") for row in rows if r"\multicolumn" not in row} == {6}
+
+
+def test_the_terminal_folds_wide_tables(study):
+    run_some()
+    text = made(study)[2]
+    assert max(map(len, text.splitlines())) <= 160
+    assert re.search(r"NTK-CL +22.50±0.71 +21.50±0.71 +– +– +– +– *\n +published +93.76±0.35 +90.27±0.20 ", text)
+    assert re.search(
+        r"published, ICLR 2024 +81.08±2.73 +65.96±3.93 +85.14±3.14 +77.55±3.36 +77.27±2.28 +58.3±2.69", text
+    )
+
+
+def test_the_caption_says_where_both_numbers_come_from(study):
+    run_some()
+    markdown = made(study)[1]
+    assert "the published numbers of Table 2 of arXiv 2407.17120" in markdown
+    spread = "mean ± sample standard deviation over seeds 0, 1"
+    assert f"reproduced, upright: study paper, {spread}, on CPU (one), commit abc+." in markdown
+    assert "Splits: Cifar100 0123456789ab." in markdown
+
+
+def test_a_report_with_nothing_finished(study):
+    latex, markdown, text = made(study)
+    write_figures()
+    sentences = [text.get_text() for text in accuracy_figure(read_json(REPORTS / "metrics.json")).texts]
+    assert sentences == ["No run has finished yet."] and (REPORTS / "figures/accuracy.pdf").exists()
+    assert latex.count(r"\begin{table*}") == 3 and "no run has finished yet" in markdown
+    rows = markdown_rows(markdown)
+    assert {cell for (_, _, published), cells in rows.items() if not published for cell in cells} == {"–"}
+    assert "Not run yet (90): by dataset: cifar100 10," in " ".join(text.split())
+    first = {path: path.read_bytes() for path in REPORTS.rglob("*") if path.is_file()}
+    made(study)
+    write_figures()
+    assert {path: path.read_bytes() for path in first} == first
+
+
+def test_the_command_reports_what_has_finished(study):
+    digests = {run.folder: run.digest for run in config.runs_of(config.load_study(study))}
+    for seed, digest in enumerate([None, "of other settings"]):
+        write_run("cifar100", "ease", seed, 11.0, "vit_b16_in21k")
+        path = config.run_folder("cifar100", "vit_b16_in21k", "ease", seed) / "metrics.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"digest": digest or digests[path.parent]}))
+    done = CliRunner().invoke(main, ["report", study])
+    assert done.exit_code == 0, done.output
+    assert "11.00 (n=1)" in done.output and "Not run yet (89)" in done.output
+    assert "11.00^{n=1}" in (REPORTS / "tables.tex").read_text() and (REPORTS / "figures/accuracy.png").exists()
+    done = CliRunner().invoke(main, ["aggregate", study])
+    assert done.exit_code == 1 and "was made with other settings" in done.output
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("92.58,0.48", "92.58 %,0.48", r"ntk_cl_paper\.csv, line \d+: mean"),
+        ("2,vit_b16_in21k,cifar100,EASE", "2,vit_b16_in21k,cifar10,EASE", "differ in cifar10 with vit_b16_in21k"),
+        ("4,vit_b16_in21k,vtab", "6,vit_b16_in21k,vtab", "tables.4 of the study differ in vtab"),
+        ("2,vit_b16_in21k,cifar100,EASE,CVPR 2024,final", "2,vit_b16_in21k,cifar100,EASE,CVPR 2024,average", "twice"),
+        ("metric,mean", "metric,average", "line 2: "),
+    ],
+)
+def test_a_wrong_csv_is_refused(study, old, new, message):
+    path = Path("params") / CSV
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        aggregate(study)
+
+
+def test_a_missing_csv_is_refused(study):
+    (Path("params") / CSV).unlink()
+    with pytest.raises(UserError, match=r"cannot read params/published/ntk_cl_paper\.csv"):
+        aggregate(study)
