@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version
 
-from ntkcl import gpus, lock, plan, warm
+from ntkcl import gpus, lock, warm
 from ntkcl.adoption import adopt
 from ntkcl.config import (
     backbone_digest,
@@ -20,6 +20,7 @@ from ntkcl.config import (
     runs_of,
 )
 from ntkcl.errors import UserError, nearest
+from ntkcl.planning import cost
 
 min_version("9.0")
 
@@ -59,7 +60,7 @@ onstart:
     except UserError as error:
         sys.exit(f"error: {error}")
     if not touches:
-        print(plan.summary(config["study"]), file=sys.stderr)
+        print(cost.summary(config["study"]), file=sys.stderr)
     # Most jobs are short, and importing torch and timm takes seconds: local jobs fork from a process that has done it.
     if here and not touches:
         warm.start()

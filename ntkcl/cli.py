@@ -237,8 +237,8 @@ def plan_command(study: str, measure: bool, device: str, threads: int) -> None:
     import torch
 
     from ntkcl.config import load_study, runs_of
-    from ntkcl.planning import show
-    from ntkcl.throughput import measure_all
+    from ntkcl.planning.table import show
+    from ntkcl.planning.throughput import measure_all
     from ntkcl.training.train import choose_device
 
     runs = runs_of(load_study(study))

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ntkcl.classifier import Classifier
-from ntkcl.data.archive_source import is_image
+from ntkcl.data.decoding import is_image
 from ntkcl.data.pictures import picture
 from ntkcl.errors import UserError
 

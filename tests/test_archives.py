@@ -8,8 +8,8 @@ import zipfile
 
 import pytest
 
-from ntkcl.data import archives
-from ntkcl.data.archives import contents, members
+from ntkcl.data.sources import archives
+from ntkcl.data.sources.archives import contents, members
 from ntkcl.errors import UserError
 from tests.miniatures import tar, zipped
 

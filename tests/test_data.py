@@ -11,8 +11,8 @@ import torch
 from PIL import Image, ImageFilter
 
 from ntkcl import data
-from ntkcl.data import digits, glyphs, letters, rendering
 from ntkcl.data.images import Labels
+from ntkcl.data.sources import digits, glyphs, letters, rendering
 from ntkcl.errors import UserError
 from tests.conftest import clear_settings
 

@@ -19,8 +19,8 @@ import yaml
 
 from ntkcl import data
 from ntkcl.config import resolve
-from ntkcl.data.cifar100 import Options, make
 from ntkcl.data.images import ImageSet, PackedSet
+from ntkcl.data.sources.cifar100 import Options, make
 from ntkcl.data.stream import TaskStream
 from ntkcl.errors import UserError
 from tests.conftest import clear_settings

@@ -15,9 +15,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from ntkcl.data import downloads, transfer
-from ntkcl.data.downloads import fetch, status
+from ntkcl import fetching
 from ntkcl.errors import UserError
+from ntkcl.fetching import fetch, status, transfer
 from ntkcl.settings import File
 from tests.server import Behaviour, FileServer
 
@@ -25,7 +25,7 @@ CONTENT = random.Random(0).randbytes(1_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 PLACE, PART = Path("downloads/set/a.bin"), Path("downloads/set/a.bin.part")
 RECORDS = Path("params/checksums.json")
-FETCH = "import sys, json; from ntkcl.data.downloads import fetch; from ntkcl.settings import File;"
+FETCH = "import sys, json; from ntkcl.fetching import fetch; from ntkcl.settings import File;"
 FETCH += "fetch('set', {'a.bin': File(**json.loads(sys.argv[1]))})"
 
 
@@ -166,7 +166,7 @@ def test_when_all_addresses_fail_each_says_why_and_the_place_is_named(server: Fi
 
 
 def test_a_full_disk_is_noticed_before_anything_is_fetched(server: FileServer, monkeypatch):
-    monkeypatch.setattr(downloads.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     for size in ({"size": 2000}, {"about": 2000}):
         text = refusal(File(urls=[server.url("a.bin")], **size))
         assert text.startswith("set/a.bin needs 2.0 kB, but downloads/set has only 1.0 kB left")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ntkcl.data.images import Labels
-from ntkcl.data.splits import Stratified, stratified, with_both_splits
+from ntkcl.data.sources.splits import Stratified, stratified, with_both_splits
 from ntkcl.errors import UserError
 
 NAMES = st.text(min_size=1, max_size=8)

@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from ntkcl.data import transfer
+from ntkcl.fetching import transfer
 from ntkcl.settings import File
 from tests.server import Behaviour, FileServer
 from tests.test_downloads import CONTENT, PART, PLACE, RECORDS, SHA256, fetched, refusal, served_project  # noqa: F401

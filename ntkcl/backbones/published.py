@@ -12,9 +12,9 @@ from torch import Tensor
 from ntkcl.backbones import about_backbone, build, difference, weights_path
 from ntkcl.backbones.timm_vit import VisionTransformer, create_model, list_models
 from ntkcl.config import PARAMS, load_backbone
-from ntkcl.data.checksums import recorded, records_path
-from ntkcl.data.downloads import fetch
 from ntkcl.errors import UserError, nearest
+from ntkcl.fetching import fetch
+from ntkcl.fetching.checksums import recorded, records_path
 from ntkcl.settings import Architecture
 from ntkcl.tensors import write_tensors
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from ntkcl.config import dataset_digest, load_dataset
-from ntkcl.data.checksums import expected
-from ntkcl.data.downloads import fetch
 from ntkcl.data.images import ImageSet, PackedSet, read_images, write_images
 from ntkcl.data.sources import options_of, source_module
 from ntkcl.errors import UserError
+from ntkcl.fetching import fetch
+from ntkcl.fetching.checksums import expected
 from ntkcl.files import write_json
 
 

@@ -2,11 +2,13 @@
 
 import io
 import warnings
+from pathlib import PurePath
 
 from PIL import Image, ImageOps
 
 from ntkcl.errors import UserError
 
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 MOST_PIXELS = 200_000_000  # more is taken for an attack or an accident
 
 
@@ -31,3 +33,8 @@ def decode(content: bytes, name: str, exif_rotation: bool = False) -> Image.Imag
             return ImageOps.exif_transpose(image) if exif_rotation else image
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UserError(f"{name} cannot be read as an image ({error})") from error
+
+
+def is_image(path: PurePath) -> bool:
+    """Whether the file's name is that of an image, and not of a hidden file such as macOS puts beside each."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")

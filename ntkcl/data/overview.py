@@ -13,9 +13,9 @@ from rich.text import Text
 
 from ntkcl.config import PARAMS, dataset_digest, load_dataset
 from ntkcl.data import folder, load
-from ntkcl.data.downloads import downloads_folder, status
 from ntkcl.data.images import FORMAT, MANIFEST, PIXELS, VERSION, read_labels
 from ntkcl.errors import UserError
+from ntkcl.fetching import downloads_folder, status
 from ntkcl.tensors import checked_metadata
 
 

@@ -20,7 +20,7 @@ rule evaluate_run:
     resources:
         gpu=int(uses_gpu),
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: plan.evaluation_minutes(run_of(wildcards)) * attempt,
+        runtime=lambda wildcards, attempt: cost.evaluation_minutes(run_of(wildcards)) * attempt,
     params:
         settings=lambda wildcards: run_of(wildcards).digest,
     message:

@@ -25,7 +25,7 @@ rule train_task:
     resources:
         gpu=int(uses_gpu),
         mem_mb=lambda wildcards, attempt: 8000 * attempt,
-        runtime=lambda wildcards, attempt: plan.training_minutes(run_of(wildcards), int(wildcards.task)) * attempt,
+        runtime=lambda wildcards, attempt: cost.training_minutes(run_of(wildcards), int(wildcards.task)) * attempt,
     params:
         settings=lambda wildcards: run_of(wildcards).digest,
     message:

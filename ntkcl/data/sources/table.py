@@ -3,9 +3,9 @@
 import csv
 from pathlib import Path
 
-from ntkcl.data.image_folder import contents_of
 from ntkcl.data.images import FileSet, Labels
-from ntkcl.data.splits import Stratified, known_split, stratified, with_both_splits
+from ntkcl.data.sources.folder import contents_of
+from ntkcl.data.sources.splits import Stratified, known_split, stratified, with_both_splits
 from ntkcl.errors import UserError
 from ntkcl.settings import Model
 

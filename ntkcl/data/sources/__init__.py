@@ -7,15 +7,7 @@ from ntkcl.errors import UserError, nearest
 from ntkcl.settings import Dataset, Model
 from ntkcl.validation import validated
 
-SOURCES = {
-    "archive": "ntkcl.data.archive_source",
-    "cifar100": "ntkcl.data.cifar100",
-    "digits": "ntkcl.data.digits",
-    "folder": "ntkcl.data.image_folder",
-    "glyphs": "ntkcl.data.glyphs",
-    "letters": "ntkcl.data.letters",
-    "table": "ntkcl.data.image_table",
-}
+SOURCES = ("archive", "cifar100", "digits", "folder", "glyphs", "letters", "table")
 """Each module has a model `Options` and a function `make(options) -> ImageSet | FileSet`.
 
 Where a dataset has files to fetch, `make(options, files)` also gets their paths by name.
@@ -29,8 +21,8 @@ def source_module(name: str) -> ModuleType:
         UserError: there is none.
     """
     if name not in SOURCES:
-        raise UserError(f"unknown source '{name}' (in ntkcl/data/sources.py); {nearest(name, SOURCES)}")
-    return import_module(SOURCES[name])
+        raise UserError(f"unknown source '{name}' (in ntkcl/data/sources/__init__.py); {nearest(name, SOURCES)}")
+    return import_module(f"ntkcl.data.sources.{name}")
 
 
 def options_of(name: str, dataset: Dataset) -> Model:

@@ -11,7 +11,7 @@ from ntkcl.config import Run
 from ntkcl.files import read_json, write_json
 from ntkcl.methods import learner_class
 from ntkcl.methods.learner import Batches
-from ntkcl.plan import THROUGHPUT, compute_key
+from ntkcl.planning.cost import THROUGHPUT, compute_key
 from ntkcl.provenance import device_name
 from ntkcl.settings import Task
 from ntkcl.training.loop import learn_task

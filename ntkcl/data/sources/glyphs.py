@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ntkcl.data.images import ImageSet, Labels
-from ntkcl.data.rendering import render
+from ntkcl.data.sources.rendering import render
 from ntkcl.settings import Count, Model
 
 # The rule by which these were chosen once: take the characters of U+0391-03C9, U+0402-0491, U+2190-2199, U+21D0-21D9

@@ -8,10 +8,10 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ntkcl.data.archive_source import is_image
+from ntkcl.data.decoding import is_image
 from ntkcl.data.images import FileSet, Labels
-from ntkcl.data.lists import with_groups
-from ntkcl.data.splits import Folders, Stratified, known_split, stratified, with_both_splits
+from ntkcl.data.sources.lists import with_groups
+from ntkcl.data.sources.splits import Folders, Stratified, known_split, stratified, with_both_splits
 from ntkcl.errors import UserError
 from ntkcl.settings import Model
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ntkcl.data.archives import contents
 from ntkcl.data.images import ImageSet, Labels
+from ntkcl.data.sources.archives import contents
 from ntkcl.errors import UserError
 from ntkcl.settings import Model
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import AfterValidator
 
-from ntkcl.data.archives import contents
+from ntkcl.data.sources.archives import contents
 from ntkcl.errors import UserError, nearest
 from ntkcl.settings import Model
 

@@ -120,7 +120,7 @@ def measured(runs: list[Run]) -> tuple[str, dict[str, dict]]:
 
 def downloads(study_name: str) -> dict[str, tuple[int, int]]:
     """For each dataset and backbone of a study: bytes still to fetch, about, and files whose size is not known."""
-    from ntkcl.data.downloads import downloads_folder  # needs torch and requests
+    from ntkcl.fetching import downloads_folder  # needs torch and requests
 
     study, sizes = load_study(study_name), {}
     needed = {name: load_dataset(name).files for name in study.datasets if not _is_prepared(name)}

@@ -11,10 +11,10 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.filesize import decimal
 
-from ntkcl.data.checksums import Expected, Mismatch, Record, expected, record, recorded
-from ntkcl.data.progress import shown
-from ntkcl.data.transfer import Origin, Transfer, Unavailable, bytes_in, discard
 from ntkcl.errors import UserError
+from ntkcl.fetching.checksums import Expected, Mismatch, Record, expected, record, recorded
+from ntkcl.fetching.progress import shown
+from ntkcl.fetching.transfer import Origin, Transfer, Unavailable, bytes_in, discard
 from ntkcl.settings import File
 
 

@@ -8,15 +8,15 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, model_validator
 
-from ntkcl.data.archives import contents, members
+from ntkcl.data.decoding import is_image
 from ntkcl.data.images import FileSet, Labels
-from ntkcl.data.lists import Lists, listed, with_groups
-from ntkcl.data.splits import Folders, Stratified, known_split, stratified, with_both_splits
+from ntkcl.data.sources.archives import contents, members
+from ntkcl.data.sources.lists import Lists, listed, with_groups
+from ntkcl.data.sources.splits import Folders, Stratified, known_split, stratified, with_both_splits
 from ntkcl.errors import UserError, nearest
 from ntkcl.settings import Model
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
 
 class Options(Model):
@@ -57,11 +57,6 @@ def make(options: Options, files: Mapping[str, Path]) -> FileSet:
     ids = sorted(splits)
     labels = Labels(ids, [found[name].class_name for name in ids], [splits[name] for name in ids], class_names)
     return FileSet(with_both_splits(labels), _contents(ids, found, files))
-
-
-def is_image(path: PurePosixPath | Path) -> bool:
-    """Whether the file's name is that of an image, and not of a hidden file such as macOS puts beside each."""
-    return path.suffix.lower() in IMAGES and not path.name.startswith(".")
 
 
 def _found(options: Options, files: Mapping[str, Path]) -> dict[str, Found]:

@@ -6,9 +6,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ntkcl import plan
 from ntkcl.config import Run, load_study, runs_of
-from ntkcl.throughput import state_bytes
+from ntkcl.planning import cost
+from ntkcl.planning.throughput import state_bytes
 
 COLUMNS = ("dataset", "backbone", "runs done", "tasks", "trained on", "seen", "hours", "states")
 WIDTH = 100  # of the table in a file or a pipe
@@ -20,15 +20,15 @@ def show(study: str, console: Console | None = None) -> None:
     if not console.is_terminal:
         console.width = WIDTH
     runs = runs_of(load_study(study))
-    device, speeds = plan.measured(runs)
+    device, speeds = cost.measured(runs)
     console.print(f"Study {study}: what is still to be done (images in millions; hours of one job at a time)")
     table = Table(*COLUMNS[:2], box=box.SIMPLE_HEAD)
     for column in COLUMNS[2:]:
         table.add_column(column, justify="right")
-    everything, disk = plan.Work(), 0
+    everything, disk = cost.Work(), 0
     for (dataset, backbone), group in groupby(runs, key=lambda run: (run.dataset_name, run.backbone_name)):
         members = list(group)
-        work, states = plan.total(plan.work_of(run, speeds) for run in members), _states(members)
+        work, states = cost.total(cost.work_of(run, speeds) for run in members), _states(members)
         table.add_row(dataset, backbone, *_cells(work, states))
         everything, disk = everything + work, disk + states
     table.add_section()
@@ -41,11 +41,11 @@ def show(study: str, console: Console | None = None) -> None:
         console.print(f"hours are not known; on the machine that will compute: ntkcl plan {study} --measure")
 
 
-def _cells(work: plan.Work, states: int) -> list[str]:
+def _cells(work: cost.Work, states: int) -> list[str]:
     hours = "-" if work.hours is None else f"{work.hours:.1f}"
     known = work.seen or not work.jobs  # the size of a dataset of one's own is known when it has been prepared
     images = [f"{count / 1e6:.2f}" if known else "?" for count in (work.trained, work.seen)]
-    return [f"{work.done} of {work.runs}", f"{work.jobs:,}", *images, hours, plan.in_bytes(states)]
+    return [f"{work.done} of {work.runs}", f"{work.jobs:,}", *images, hours, cost.in_bytes(states)]
 
 
 def _states(runs: list[Run]) -> int:
@@ -57,10 +57,10 @@ def _states(runs: list[Run]) -> int:
 
 
 def _say_downloads(study: str, console: Console) -> None:
-    sizes = plan.downloads(study)
+    sizes = cost.downloads(study)
     size, unknown = sum(size for size, _ in sizes.values()), sum(unknown for _, unknown in sizes.values())
-    parts = ", ".join(f"{owner} {plan.in_bytes(part)}" for owner, (part, _) in sizes.items() if part)
-    console.print(f"to download: {plan.in_bytes(size)}" + (f" ({parts})" if parts else ""))
+    parts = ", ".join(f"{owner} {cost.in_bytes(part)}" for owner, (part, _) in sizes.items() if part)
+    console.print(f"to download: {cost.in_bytes(size)}" + (f" ({parts})" if parts else ""))
     if unknown:
         console.print(f"and {unknown} files whose size is not known")
-    console.print(f"disk: the states; {plan.in_bytes(size)} for downloads, and about as much for the prepared images")
+    console.print(f"disk: the states; {cost.in_bytes(size)} for downloads, and about as much for the prepared images")

@@ -11,9 +11,9 @@ import requests
 import urllib3
 
 from ntkcl import __version__
-from ntkcl.data.checksums import Expected
-from ntkcl.data.responses import end_is_marked, extent, retry_after, revision, validator
 from ntkcl.errors import UserError
+from ntkcl.fetching.checksums import Expected
+from ntkcl.fetching.responses import end_is_marked, extent, retry_after, revision, validator
 from ntkcl.files import read_json, write_json
 from ntkcl.settings import Model
 from ntkcl.validation import validated

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ntkcl.data.images import ImageSet, Labels
-from ntkcl.data.rendering import covered, render
+from ntkcl.data.sources.rendering import covered, render
 from ntkcl.settings import Count, Fraction, Model
 
 STIX = ["STIXGeneral", "STIXGeneralItalic", "STIXGeneralBol", "STIXGeneralBolIta"]
