@@ -1,10 +1,13 @@
 # The whole pipeline. `snakemake --cores all reports/tables.tex` makes the tables of the study that `config` names.
 # What a rule does is one `ntkcl` command; what is to be run, and with which settings, stands in params/.
 
+import io
 import os
 import sys
+from contextlib import redirect_stderr
 from pathlib import Path
 
+from snakemake.cli import parse_args
 from snakemake.utils import min_version
 
 from ntkcl import gpus, lock, warm
@@ -33,19 +36,30 @@ DEFAULTS = {
     "device": "auto",  # or cpu, cuda: where the jobs compute
     "jobs_per_gpu": 1,
 }
-# whether this process starts the jobs, and on this machine: a job on a cluster's node reads this file too
-starts_jobs, on_cluster = workflow.is_main_process, workflow.resource_settings.nodes is not None
+
+
+def submits():
+    """Whether the executor asked for computes elsewhere. Snakemake knows it only when it has read this file."""
+    with redirect_stderr(io.StringIO()):  # it would say a second time which profiles it uses
+        executor = parse_args(sys.argv[1:])[1].executor
+    return executor not in (None, "local", "dryrun", "touch")
+
+
+starts_jobs = workflow.is_main_process  # a job on a cluster's node reads this file too
+here = starts_jobs and not submits()  # it starts them on this machine
 touches = "--touch" in sys.argv
+threads_each = 1  # of a job that computes
 try:
     for key in config.keys() - DEFAULTS.keys():
         raise UserError(f"unknown configuration '{key}' (--config); {nearest(key, DEFAULTS)}")
     for key, value in DEFAULTS.items():
         config.setdefault(key, value)
     os.environ[gpus.JOBS_PER_GPU] = str(config["jobs_per_gpu"])  # for the jobs
-    here, jobs_per_gpu = starts_jobs and not on_cluster, gpus.jobs_per_gpu()
-    uses_gpu = gpus.wanted(config["device"], here)
-    if here and uses_gpu and "gpu" not in workflow.global_resources:  # else a person has given --resources gpu=N
-        workflow.register_resource("gpu", len(gpus.visible()) * jobs_per_gpu)
+    jobs_per_gpu, uses_gpu = gpus.jobs_per_gpu(), gpus.wanted(config["device"], here)
+    if here and uses_gpu:
+        if "gpu" not in workflow.global_resources:  # else a person has given --resources gpu=N
+            workflow.register_resource("gpu", len(gpus.visible()) * jobs_per_gpu)
+        threads_each = gpus.threads_each(workflow.resource_settings.cores or 1, workflow.global_resources["gpu"].value)
     study = load_study(config["study"])
     runs = runs_of(study)
     if starts_jobs and not touches and (done := adopt(config["study"])):

@@ -116,7 +116,7 @@ class Classifier:
 
     @torch.no_grad()
     def predict(self, images: Given | Sequence[Given], top: int = 1) -> list[list[tuple[str, float]]]:
-        """The `top` classes of each of `images`, best first, each with its score.
+        """The `top` classes of each of `images`, best first, each with its score; a tensor (B, C, H, W) is a batch.
 
         Scores compare the classes of one image; what they are depends on the method (NTK-CL: sums of cosines).
 
@@ -124,7 +124,8 @@ class Classifier:
             UserError: nothing was learned, or an image cannot be read.
         """
         self._check_learned()
-        images = [images] if isinstance(images, str | Path | Image.Image) else images
+        if isinstance(images, str | Path | Image.Image) or (isinstance(images, Tensor) and images.ndim < 4):
+            images = [images]
         if not len(images):
             return []
         viewed = self._viewed(lambda row: picture(images[row], f"image {row}"), torch.zeros(len(images)))
@@ -173,10 +174,10 @@ class Classifier:
         vit = backbone or _backbone_of(path, model["backbone"])
         own = (model[name] for name in ("learner", "settings", "training", "images"))
         loaded = cls(vit, *own, about["seed"], device, threads)
-        if loaded._backbone["digest"] != model["backbone_digest"]:
+        if loaded._backbone["fingerprint"] != model["weights"]:
             raise UserError(
-                f"{path} was learned on a backbone with the digest {model['backbone_digest']}, not "
-                f"{loaded._backbone['digest']}; give the one that it was learned on"
+                f"{path} was learned on a backbone with the fingerprint {model['weights'][:12]}, not "
+                f"{loaded._backbone['fingerprint'][:12]}; give the one that it was learned on"
             )
         loaded.classes, loaded.task_sizes = about["classes"], about["task_sizes"]
         loaded._is_closed = about["tasks"] == about["task"] + 1

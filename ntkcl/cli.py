@@ -209,9 +209,10 @@ def show() -> None:
 @click.argument("study")
 def report_command(study: str) -> None:
     """Tables and figures of what has finished in STUDY so far, while the rest is still running."""
+    from ntkcl.config import load_study, runs_of
     from ntkcl.reporting.report import report
 
-    report(study)
+    report(study, {run.folder: run.digest for run in runs_of(load_study(study))})
 
 
 @main.command()

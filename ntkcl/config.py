@@ -235,7 +235,6 @@ def resolve(dataset_name: str, backbone_name: str, variant: str, seed: int) -> R
         settings,
         training,
         images,
-        dataset.exif_rotation,
         seed,
     )
     return Run(

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,13 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     Raises:
         UserError: the file cannot be written (full disk, no permission); the previous file, if any, is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    host = socket.gethostname()
+    temporary = path.with_name(f".{path.name}.{host}-{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left_over in path.parent.glob(f".{path.name}.*.partial"):  # of a killed process
-            left_over.unlink()
+        for left_over in path.parent.glob(f".{path.name}.{host}-*.partial"):
+            if not _is_alive(int(left_over.name.removesuffix(".partial").rpartition("-")[2])):
+                left_over.unlink()
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
@@ -34,6 +37,16 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return process != os.getpid()  # a left-over of an earlier process with our own number
 
 
 def write_text(path: Path, text: str) -> None:

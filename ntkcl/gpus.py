@@ -13,6 +13,7 @@ from ntkcl.errors import UserError, nearest
 
 JOBS_PER_GPU = "NTKCL_JOBS_PER_GPU"
 PAUSE = 0.5  # seconds between two looks for a free GPU
+MOST_THREADS = 8  # of a job: with more, reading and cropping images gains little
 _held: dict[str, int] = {}  # the locks of this process, which the operating system takes back when it ends
 
 
@@ -74,15 +75,21 @@ def jobs_per_gpu() -> int:
     return int(value)
 
 
-def claim(devices: list[str], per_gpu: int = 1) -> int:
-    """Take a place on one of `devices` and keep it until this process ends, however it ends; waits while all are taken.
+def threads_each(cores: int, jobs: int) -> int:
+    """Threads for each of `jobs` that compute at once on GPUs, so that the cores suffice for all of them."""
+    return max(1, min(MOST_THREADS, cores // max(1, jobs)))
+
+
+def claim(devices: list[str], per_gpu: int = 1, wait: bool = True) -> int:
+    """Take a place on one of `devices` and keep it until this process ends, however it ends.
 
     Args:
         devices: UUIDs, at least one.
         per_gpu: how many processes may share a GPU.
+        wait: until a place is free; else, while all are taken, the first GPU is shared with those that have it.
 
     Returns:
-        The position in `devices` of the GPU that this process has: the same one at every call.
+        The position in `devices` of the GPU to compute on; one that this process has is the same at every call.
     """
     if mine := [index for index, device in enumerate(devices) if device in _held]:
         return mine[0]
@@ -91,15 +98,28 @@ def claim(devices: list[str], per_gpu: int = 1) -> int:
         for slot, index in product(range(per_gpu), range(len(devices))):  # a second job on a GPU when each has one
             if _lock(devices[index], slot):
                 return index
+        if not wait:
+            return 0
         if not told:
-            print(f"waiting: all {len(devices)} GPUs are taken by other jobs", file=sys.stderr, flush=True)
+            print(_why_waiting(devices, per_gpu), file=sys.stderr, flush=True)
             told = True
         time.sleep(PAUSE)
 
 
+def _why_waiting(devices: list[str], per_gpu: int) -> str:
+    what = "the GPU is" if len(devices) == 1 else f"all {len(devices)} GPUs are"
+    jobs = len(devices) * per_gpu
+    by = f"{jobs} other job{'s' if jobs > 1 else ''} (lslocks names them by {_path('*', '*')})"
+    return f"waiting: {what} taken by {by}; stop this and take --device cpu to compute without"
+
+
+def _path(device: str, slot: int | str) -> Path:
+    return Path(tempfile.gettempdir()) / f"ntkcl-{device.replace('/', '_')}-{slot}.lock"  # MIG names may have a slash
+
+
 def _lock(device: str, slot: int) -> bool:
     """Lock the file that stands for a place, unless another process has; anyone on this machine may."""
-    path = Path(tempfile.gettempdir()) / f"ntkcl-{device}-{slot}.lock"
+    path = _path(device, slot)
     try:
         file = os.open(path, os.O_CREAT | os.O_EXCL)
         os.fchmod(file, 0o644)  # whatever the umask: other people wait for it too

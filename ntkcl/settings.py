@@ -83,6 +83,7 @@ class Images(Model):
         224 / 256, description="side of the centre crop by the short side of the resized image"
     )
     interpolation: Interpolation = Field("bicubic", description="of the resizing before the centre crop")
+    exif_rotation: bool = Field(True, description="turn photographs as their EXIF data say; the paper's code does not")
     mean: Annotated[tuple[float, ...], Field(min_length=1)] = Field((0.0,), description="one number, or one a channel")
     std: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
 
@@ -125,7 +126,6 @@ class Dataset(Model):
     options: dict[str, Any] = Field({}, description="settings of that module, checked by it")
     files: dict[str, File] = Field({}, description="what is fetched before, by file name")
     images: dict[str, Any] = Field({}, description="settings of `Images`, laid over the backbone's")
-    exif_rotation: bool = Field(True, description="turn photographs as their EXIF data say")
     counts: Counts | None = None
     terms: str = Field("", description="licence or terms of use, as far as known")
     classes: Count

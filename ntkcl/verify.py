@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ntkcl.batches import Batches
 from ntkcl.data.loading import ArrayImages
 from ntkcl.errors import UserError
-from ntkcl.methods.learner import Batches
 from ntkcl.methods.ntk_cl import NTKCL
 from ntkcl.settings import Task, Training, tasks_of
 from ntkcl.training.loop import learn_task

@@ -49,14 +49,17 @@ class Miniature:
         return {"train": splits.count("train") + 8 * drawn, "test": splits.count("test") + 2 * drawn}
 
     def adapt(self, name: str, url: Callable[[str], str]) -> None:
-        """Write `params/datasets/NAME.yaml`: the real one with this miniature's addresses, checksums and numbers."""
+        """Write `params/datasets/NAME.yaml`: the real one with this miniature's addresses, checksums and numbers.
+
+        A file has as many addresses as the real one; what `url` is asked for is FILE, then mirror1/FILE and so on.
+        """
         content = yaml.safe_load((REPOSITORY / f"params/datasets/{name}.yaml").read_text(encoding="utf-8"))
         assert set(content["files"]) == set(self.files)
         for file, settings in content["files"].items():
             own = facts(self.files[file])
             settings |= {key: own[key] for key in own.keys() & settings.keys()}
             if "urls" in settings:
-                settings["urls"] = [url(file)]
+                settings["urls"] = [url(f"mirror{n}/{file}" if n else file) for n in range(len(settings["urls"]))]
         content |= {"classes": len(self.classes), "counts": self.counts}
         content["first_task"], content["later_tasks"] = self.tasks
         Path(f"params/datasets/{name}.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")

@@ -312,3 +312,31 @@ def test_the_examples(here, capsys):
     assert "knows 4 classes" in run("learn_own_images.py", "tasks", BACKBONE, "saved.safetensors")
     answer = run("add_classes_later.py", "saved.safetensors", "later", "later/digit5/0.png")
     assert "knew 4 classes and now knows 6" in answer and "later/digit5/0.png digit" in answer
+
+
+def test_photographs_are_turned_alike_in_learning_and_predicting(here):
+    """ImageFolder gives pictures that are not turned, paths are read by us: EXIF data must count in both."""
+    for index, (image, label) in enumerate(Digits("17", 10).items):
+        path = Path("photos") / "17"[label] / f"{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        image.convert("RGB").transpose(Image.Transpose.ROTATE_90).save(path, quality=95, exif=exif)
+    model = Classifier(BACKBONE, "simplecil", device="cpu")
+    photos = ImageFolder("photos")
+    model.learn(photos)
+    by_path = model.predict([path for path, _ in photos.samples])
+    assert by_path == model.predict([image for image, _ in photos])
+    upright = [image for image, _ in Digits("17", 10).items]
+    right = [label == "17"[truth] for ((label, _),), (_, truth) in zip(model.predict(upright), photos, strict=True)]
+    assert sum(right) >= 18
+
+
+def test_one_tensor_is_one_image_and_four_dimensions_are_a_batch(here):
+    model = learned("01")
+    image = to_tensor(Digits("0").items[0][0])
+    single = model.predict([image])
+    assert len(single) == 1
+    assert model.predict(image) == single
+    assert model.predict(image[0]) == single
+    assert model.predict(torch.stack([image, image])) == single * 2

@@ -2,6 +2,8 @@
 
 import csv
 import string
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -174,3 +176,42 @@ def test_image_sets_that_contradict_themselves_are_refused() -> None:
         Labels(["0", "0"], ["a", "b"], ["train", "test"])
     with pytest.raises(ValueError, match="'train' or 'test'"):
         Labels(["0", "1"], ["a", "b"], ["train", "val"])
+
+
+TWO = """
+import sys, time
+from ntkcl import data
+write = data.write_images
+def slowly(*arguments):
+    print("writing", flush=True)
+    time.sleep(2)
+    write(*arguments)
+data.write_images = slowly
+data.prepare("small")
+"""
+
+
+def test_two_processes_prepare_a_dataset_once(project: Path) -> None:
+    write_dataset()
+    both = [subprocess.Popen([sys.executable, "-c", TWO], stdout=-1, stderr=-1, text=True) for _ in range(2)]
+    ends = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted(out for out, _ in ends) == ["", "writing\n"]
+    assert "waiting for another process that prepares small" in "".join(err for _, err in ends)
+    assert len(data.load("small").labels) == 1797
+
+
+def test_a_number_of_images_that_differs_from_reports_is_said(project: Path, capsys) -> None:
+    write_dataset()
+    path = Path("params/datasets/small.yaml")
+    for exact, train in (("false", 1258), ("false", 1100), ("true", 1100)):
+        counts = f"counts: {{train: {train}, test: 539, exact: {exact}}}, label"
+        write_dataset()
+        path.write_text(path.read_text().replace("label", counts, 1))
+        clear_settings()
+        if exact == "true":
+            with pytest.raises(UserError, match="1100 train images are published, 1258 were found"):
+                data.prepare("small")
+        else:
+            data.prepare("small")
+            assert ("about 1100 train images are reported, 1258 found" in capsys.readouterr().err) == (train == 1100)

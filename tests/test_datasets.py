@@ -18,14 +18,14 @@ import torchvision
 import yaml
 
 from ntkcl import data
-from ntkcl.config import resolve
+from ntkcl.config import dataset_digest, load_dataset, resolve
 from ntkcl.data.images import ImageSet, PackedSet
 from ntkcl.data.sources.cifar100 import Options, make
 from ntkcl.data.stream import TaskStream
 from ntkcl.errors import UserError
 from tests.conftest import clear_settings
 from tests.miniatures import MINIATURES, Miniature, coda_lists, colour, eurosat, picture, python2_pickle, tar, zipped
-from tests.server import FileServer
+from tests.server import Behaviour, FileServer
 
 BY_HAND = ["plantvillage", "vtab"]
 
@@ -46,12 +46,20 @@ def publish(name: str, miniature: Miniature, server: FileServer) -> None:
 
 
 def change(name: str, **settings: object) -> None:
-    """Set options of the dataset `name`; a dictionary is laid over the one that is there."""
+    """Set options of the dataset `name`; `split` is laid over the one that is there."""
     path = Path(f"params/datasets/{name}.yaml")
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     for key, value in settings.items():
         old = content["options"].get(key)
-        content["options"][key] = old | value if isinstance(value, dict) else value
+        content["options"][key] = old | value if isinstance(old, dict) and key == "split" else value
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    clear_settings()
+
+
+def count(name: str, **counts: int) -> None:
+    """Set the expected counts of the dataset `name`."""
+    path = Path(f"params/datasets/{name}.yaml")
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) | {"counts": counts}
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     clear_settings()
 
@@ -167,6 +175,26 @@ def test_domainnets_classes_stand_in_the_order_of_the_lists_numbers(project, ser
     assert data.load("domainnet").labels.class_names == sorted(miniature.classes)
 
 
+@pytest.mark.parametrize(
+    ("name", "behaviour"),
+    [
+        ("eurosat", Behaviour(wrong_byte=True)),
+        ("imagenet_r", Behaviour(status=404)),
+        ("kvasir", Behaviour(status=403)),
+    ],
+)
+def test_where_the_first_address_fails_the_second_serves(project, server, name, behaviour):
+    miniature = MINIATURES[name]()
+    file = next(iter(miniature.files))
+    server.behaviours[file] = behaviour
+    (server.folder / "mirror1").mkdir()
+    (server.folder / "mirror1" / file).write_bytes(miniature.files[file])
+    images = prepared(name, miniature, server)
+    assert set(images.labels.ids) == set(miniature.images)
+    asked = [request.name for request in server.requests if file in request.name]
+    assert list(dict.fromkeys(asked)) == [file, f"mirror1/{file}"]
+
+
 def test_another_root_folder_gives_the_same_split(project, server):
     first = prepared("eurosat", eurosat("2750"), server).labels
     shutil.rmtree("downloads")
@@ -220,6 +248,19 @@ def test_other_counts_than_the_published_ones_are_an_error(project, server):
     assert "7 test images are published, 8 were found" in failure("vtab")
 
 
+def test_other_counts_than_those_of_documents_are_not(project, server):
+    publish("eurosat", eurosat(), server)
+    count("eurosat", train=31, test=9, exact=False)
+    data.prepare("eurosat")
+    assert Counter(data.load("eurosat").labels.splits) == {"train": 32, "test": 8}
+
+
+@pytest.mark.parametrize("name", MINIATURES)
+def test_a_dataset_says_where_the_papers_split_is_not_known(name):
+    known = name in ("cifar100", "domainnet")
+    assert ("the paper's split is not published" in load_dataset(name).note) != known
+
+
 @pytest.mark.parametrize("content", [picture("River")[:-200], b"<html>", b""], ids=["cut", "page", "empty"])
 def test_a_damaged_image_in_an_archive_is_named(project, server, content):
     miniature = eurosat()
@@ -227,18 +268,36 @@ def test_a_damaged_image_in_an_archive_is_named(project, server, content):
     members[-1] = (members[-1][0], content)
     publish("eurosat", replace(miniature, files={"EuroSAT.zip": zipped(members)}), server)
     assert "River/River_10.jpg cannot be read as an image" in failure("eurosat")
+    before = dataset_digest("eurosat")
+    change("eurosat", exclude={"River/River_10.jpg": "damaged in the archive"})
+    count("eurosat", train=31, test=8)
+    data.prepare("eurosat")
+    assert set(data.load("eurosat").labels.ids) == miniature.images.keys() - {"River/River_10.jpg"}
+    assert dataset_digest("eurosat") != before
+
+
+def test_an_excluded_image_is_missed_by_no_list_and_an_unknown_one_is_an_error(project, server):
+    miniature = MINIATURES["domainnet"]()
+    publish("domainnet", miniature, server)
+    damaged = next(name for name, (_, split) in miniature.images.items() if split == "train")
+    change("domainnet", exclude={damaged: "damaged", "real/none.jpg": "damaged"})
+    assert "exclude names 'real/none.jpg', but no image is called that" in failure("domainnet")
+    change("domainnet", exclude={damaged: "damaged"})
+    count("domainnet", train=miniature.counts["train"] - 1, test=miniature.counts["test"])
+    data.prepare("domainnet")
+    assert set(data.load("domainnet").labels.ids) == miniature.images.keys() - {damaged}
 
 
 KILLED = """
 import sys
-import ntkcl.data.images as images
-whole = images.decode
+import ntkcl.data.packed as packed
+whole = packed.decode
 def decode_some(content, name, *rest):
     if name == sys.argv[1]:
         print("there", flush=True)
         sys.stdin.read()
     return whole(content, name, *rest)
-images.decode = decode_some
+packed.decode = decode_some
 import ntkcl.data
 ntkcl.data.prepare("kvasir")
 """

@@ -169,9 +169,10 @@ def test_a_full_disk_is_noticed_before_anything_is_fetched(server: FileServer, m
     monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     for size in ({"size": 2000}, {"about": 2000}):
         text = refusal(File(urls=[server.url("a.bin")], **size))
-        assert text.startswith("set/a.bin needs 2.0 kB, but downloads/set has only 1.0 kB left")
+        assert text.startswith("set/a.bin takes 2.0 kB, but downloads has only 1.0 kB left")
     assert not server.requests
 
+    PART.parent.mkdir(parents=True)
     PART.write_bytes(CONTENT[:-500])  # of a part only the rest is needed
     assert fetched(File(urls=[server.url("a.bin")], size=len(CONTENT), sha256=SHA256)) == CONTENT
 

@@ -50,7 +50,8 @@ def test_each_state_says_what_to_do_next(server):
     path = Path("params/datasets/eurosat.yaml")
     path.write_text(path.read_text().replace("seed: 0", "seed: 1"))
     clear_settings()
-    assert (overview("eurosat").state, overview("eurosat").todo) == ("outdated", "ntkcl data prepare eurosat")
+    assert overview("eurosat").state == "outdated"
+    assert overview("eurosat").todo.endswith("; ntkcl data prepare eurosat")
 
 
 def test_a_cut_download_is_shown_as_a_part(server):
@@ -88,3 +89,35 @@ def test_verify_names_each_damaged_image(server, capsys):
     assert damaged == [f"eurosat: {images.labels.ids[row]}: its bytes do not fit the manifest" for row in (3, 7)]
     assert [line.endswith(" 0 damaged") for line in lines if "read" in line] == [True, False]
     assert "damaged: eurosat; delete data/NAME" in one_line(ntkcl("data", "verify"))
+
+
+def test_verify_names_damaged_images_of_arrays_too_and_goes_on(server, capsys):
+    digits = "{label: D, source: digits, options: {size: 8}, classes: 10, first_task: 2, later_tasks: 2}"
+    Path("params/datasets/digits.yaml").write_text(digits)
+    clear_settings()
+    for name in ("digits", "eurosat"):
+        data.prepare(name)
+    path = Path("data/digits/images.safetensors")
+    content = bytearray(path.read_bytes())
+    for row in (5, 900):
+        content[row * 64 - 1797 * 64 - 1] ^= 1  # the last byte of the image before
+    path.write_bytes(content)
+    assert not verified("digits", 1)
+    Path("data/eurosat/manifest.csv").unlink()
+    assert not verified("eurosat", 1)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"digits: digit{row - 1:04d}: its pixels do not fit the manifest" for row in (5, 900)]
+    assert "manifest.csv is missing" in lines[-1]
+
+
+def test_one_bad_dataset_does_not_hide_the_others(server):
+    data.prepare("eurosat")
+    Path("params/datasets/broken.yaml").write_text("label: B\nsorce: digits\n")
+    manifest = Path("data/eurosat/manifest.csv")
+    manifest.write_text(manifest.read_text().replace("image", "picture", 1))
+    clear_settings()
+    assert overview("broken").state == "settings wrong"
+    assert overview("eurosat").state == "damaged"
+    text = listed()
+    assert "unknown key 'sorce'" in text
+    assert "plantvillage: put plantdisease.zip" in text

@@ -9,7 +9,6 @@ import yaml
 from PIL import Image
 
 from ntkcl import data
-from ntkcl.config import load_dataset
 from ntkcl.data.images import PackedSet
 from ntkcl.data.views import picture_of
 from ntkcl.errors import UserError
@@ -17,9 +16,9 @@ from tests.conftest import clear_settings
 from tests.miniatures import picture
 
 
-def write(source: str, exif_rotation: bool = True, classes: int = 2, **options: object) -> None:
+def write(source: str, classes: int = 2, **options: object) -> None:
     """Settings of the dataset "own"."""
-    content = {"label": "Own", "source": source, "options": options, "exif_rotation": exif_rotation}
+    content = {"label": "Own", "source": source, "options": options}
     content |= {"classes": classes, "first_task": 1, "later_tasks": 1}
     Path("params/datasets/own.yaml").write_text(yaml.safe_dump(content), encoding="utf-8")
     clear_settings()
@@ -87,7 +86,8 @@ def test_a_pattern_says_what_the_folders_mean(project):
 
 def test_links_count_when_they_stay_inside(project):
     put([f"{c}/{n}.jpg" for c in ("cat", "dog") for n in range(2)])
-    Path("mine/cat/link.jpg").symlink_to("0.jpg")
+    put([".store/9.jpg"])
+    Path("mine/cat/link.jpg").symlink_to("../.store/9.jpg")
     assert len(prepared("folder", path="mine").labels) == 5
     put(["cat/secret.jpg"], "elsewhere")
     Path("mine/cat/out.jpg").symlink_to(Path("elsewhere/cat/secret.jpg").absolute())
@@ -95,6 +95,12 @@ def test_links_count_when_they_stay_inside(project):
     Path("mine/cat/out.jpg").unlink()
     Path("mine/bird").symlink_to(Path("elsewhere/cat").absolute())
     assert "mine/bird is a link to a folder" in failure("folder", path="mine")
+
+
+def test_an_image_that_is_linked_cannot_be_in_both_splits(project):
+    put([f"{split}/{c}/0.jpg" for split in ("train", "test") for c in ("cat", "dog")])
+    Path("mine/test/cat/1.jpg").symlink_to("../../train/cat/0.jpg")
+    assert "mine/test/cat/1.jpg and mine/train/cat/0.jpg are the same file" in failure("folder", path="mine")
 
 
 def test_folders_without_what_is_needed_say_so(project):
@@ -136,7 +142,15 @@ def test_a_table_without_a_split_is_split_as_a_folder_is(project):
     ("text", "expected"),
     [
         ("path,label\ncat/0.jpg,cat\ncat/7.jpg,cat\n", "line 3: there is no image mine/cat/7.jpg"),
-        ("path,label\ncat/0.jpg,cat\ncat/0.jpg,cat\n", "line 3: 'cat/0.jpg' stands in line 2 already"),
+        ("path,label\ncat/0.jpg,cat\ncat/0.jpg,cat\n", "line 3: 'cat/0.jpg' is the image of line 2 already"),
+        (
+            "path,label,split\ncat/0.jpg,cat,train\n./cat/0.jpg,cat,test\n",
+            "line 3: './cat/0.jpg' is the image of line 2",
+        ),
+        (
+            "path,label\ncat/0.jpg,cat\ncat/1.jpg,cat\ncat/../cat/1.jpg,cat\n",
+            "line 4: 'cat/../cat/1.jpg' is the image of",
+        ),
         (
             "path,label,split\ncat/0.jpg,cat,train\ncat/1.jpg,cat,val\n",
             "line 3: the split is 'val'; valid: train, test",
@@ -200,12 +214,11 @@ def rotated() -> bytes:
     return file.getvalue()
 
 
-def test_photographs_are_turned_as_they_say_unless_the_dataset_says_otherwise(project):
+def test_photographs_are_turned_as_they_say_unless_the_settings_say_otherwise(project):
     put([f"{c}/{n}.jpg" for c in ("cat", "dog") for n in range(2)])
     Path("mine/cat/0.jpg").write_bytes(rotated())
-    upright = np.array(prepared("folder", path="mine").image(0), dtype=int)
+    image = prepared("folder", path="mine").image(0)
+    upright = np.array(picture_of(image, 1), dtype=int)
     assert upright.shape == (16, 24)
     assert np.abs(upright - gradient()).max() <= 6
-    as_stored = prepared("folder", path="mine", exif_rotation=False).image(0)
-    assert as_stored.size == (16, 24)
-    assert not load_dataset("own").exif_rotation
+    assert picture_of(image, 1, exif_rotation=False).size == (16, 24)

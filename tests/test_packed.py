@@ -92,11 +92,8 @@ def test_the_split_has_a_name_that_changes_with_it(tmp_path):
     assert LABELS.summary() == {"split": LABELS.digest, "train": 3, "test": 3}
 
 
-def test_photographs_are_turned_as_their_exif_data_say(tmp_path):
-    file, exif = io.BytesIO(), Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
-    Image.fromarray(np.zeros((10, 20, 3), np.uint8)).save(file, "JPEG", exif=exif)
-    labels = Labels(["photo"], ["a"], ["train"])
-    write_images(tmp_path, FileSet(labels, [(0, file.getvalue())]), ABOUT)
-    assert read_images(tmp_path, "d", "").image(0).size == (10, 20)
-    assert read_images(tmp_path, "d", "", exif_rotation=False).image(0).size == (20, 10)
+def test_all_images_that_cannot_be_decoded_are_named(tmp_path):
+    contents = [b"no", *CONTENTS[1:4], CONTENTS[4][:10], CONTENTS[5]]
+    with pytest.raises(UserError, match=r"im0 cannot be read.*; im4 cannot be read.*leave them out"):
+        pack(tmp_path, contents)
+    assert list(tmp_path.iterdir()) == []

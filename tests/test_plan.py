@@ -11,6 +11,7 @@ import torch
 from click.testing import CliRunner
 from safetensors import safe_open
 
+from ntkcl import config
 from ntkcl.cli import main
 from ntkcl.config import load_study, resolve, runs_of
 from ntkcl.fetching import downloads_folder
@@ -154,6 +155,37 @@ def test_the_plan_names_every_dataset_and_the_unknown(project):
     assert cost.summary("paper").startswith("study paper: 90 runs, 0 done, 710 training jobs, 2.5e+08 images")
 
 
+def test_images_are_counted_where_their_number_is_a_guess(project):
+    for name, exact in (("kvasir", False), ("cifar100", True)):
+        counts = config.load_dataset(name).counts
+        assert counts.exact == exact
+        cost.counts_of.cache_clear()
+        assert cost.counts_of(name) == (counts.train, counts.test)
+        cost.counts_of.cache_clear()
+        path = project / "data" / name / "manifest.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text("image,class,split\na.jpg,a,train\nb.jpg,a,test\nc.jpg,a,train\n")
+        assert cost.counts_of(name) == ((counts.train, counts.test) if exact else (2, 1))
+    cost.counts_of.cache_clear()
+
+
+def test_the_summary_says_what_goes_to_the_disk(project):
+    """Downloads and about as much again of what is made from them; then only the latter; then nothing."""
+    sizes = cost.downloads("paper")
+    assert cost.made_bytes("paper") == sum(size for size, _ in sizes.values())
+    twice = cost.in_bytes(2 * cost.made_bytes("paper"))
+    assert f"to download; about {twice} of disk" in cost.summary("paper")
+    for owner in sizes:
+        dataset = owner in load_study("paper").datasets
+        files = config.load_dataset(owner).files if dataset else config.load_backbone(owner).weights.files
+        for name in files:
+            path = downloads_folder() / owner / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+    assert f"\nabout {cost.in_bytes(cost.made_bytes('paper'))} of disk" in cost.summary("paper")
+    assert "disk" not in cost.summary("quickstart")
+
+
 def test_longer_tasks_get_more_of_a_cluster_s_time(project):
     short, long = (resolve(name, "vit_b16_in21k", "ntk_cl", 0) for name in ("eurosat", "domainnet"))
     assert cost.START < cost.training_minutes(short, 0) < 60 < cost.training_minutes(long, 0) < 24 * 60
@@ -168,8 +200,9 @@ def with_pipeline(folder: Path) -> None:
 
 def planned(*arguments: str) -> dict[str, int]:
     """How many jobs of each rule Snakemake plans."""
-    command = [Path(sys.executable).with_name("snakemake"), "--dry-run", *arguments]
+    command = [Path(sys.executable).with_name("snakemake"), "--dry-run", "--quiet", "host", *arguments]
     done = subprocess.run(command, text=True, stdout=-1, stderr=subprocess.STDOUT)
+    print(done.stdout)  # with the reasons, for when a test fails
     assert done.returncode == 0, done.stdout[-3000:]
     if "Nothing to be done" in done.stdout:
         return {}

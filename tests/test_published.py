@@ -18,7 +18,7 @@ from ntkcl.files import read_json
 from ntkcl.reporting.collect import aggregate
 from ntkcl.reporting.figures import accuracy_figure, write_figures
 from ntkcl.reporting.show import show
-from ntkcl.reporting.tables import write_tables
+from ntkcl.reporting.tables import escape_latex, escape_markdown, write_tables
 from tests.conftest import REPOSITORY, clear_settings
 from tests.test_reporting import BACKBONE, DATASET, REPORTS, write_run, write_yaml
 
@@ -77,16 +77,17 @@ def made(study):
 
 
 def markdown_rows(text):
-    """(method, published, cells) of the paper's tables, the parts of a folded table joined."""
+    """The cells by (table, method, published) of the paper's tables, the parts of a folded table joined."""
     rows = {}
     for table, part in enumerate(text.split("\n**")[1:3]):
         method = ""
         for line in re.findall(r"^\| (.*) \|$", part, re.M):
             label, *cells = line.split(" | ")
-            if label in ("Method", "---"):
+            if label in ("Method", "---", "Published only:"):
                 continue
-            published = label.startswith("*published")
-            method = method if published else label
+            published = label.startswith("*")
+            if not label.startswith("*published"):
+                method = label.strip("*").split(", ")[0]
             rows.setdefault((table, method, published), []).extend(cells)
     return rows
 
@@ -104,7 +105,18 @@ def test_every_published_number_stands_where_it_belongs(study, finished):
             metrics = ("average_accuracy", "final_accuracy")
             assert rows[table, method, True] == [of[name, metric] for name in TABLES[number] for metric in metrics]
     order = [method for table, method, published in rows if published and table == 0]
-    assert order == list(dict.fromkeys(row["method"] for row in NUMBERS if row["table"] == "2"))
+    of_paper = list(dict.fromkeys(row["method"] for row in NUMBERS if row["table"] == "2"))
+    assert order == sorted(of_paper, key=lambda method: method not in METHODS.values())  # those of the study first
+
+
+def test_methods_that_the_study_lacks_have_no_line_for_reproduced_numbers(study):
+    latex, markdown, text = made(study)
+    rows = markdown_rows(markdown)
+    assert {method for table, method, published in rows if table == 0 and not published} == {"L2P", "EASE", "NTK-CL"}
+    for start in ("| Published only: |\n| *DualPrompt, ECCV 2022* |", "| *published* |"):
+        assert start in markdown
+    assert "Published only: \\\\\n\\quad\\textit{DualPrompt, ECCV 2022} & " in latex
+    assert re.search(r"Published only: +\n +DualPrompt, ECCV 2022 +90.68±0.21", text)
 
 
 def test_reproduced_numbers_stand_in_their_own_rows_alone(study):
@@ -113,7 +125,7 @@ def test_reproduced_numbers_stand_in_their_own_rows_alone(study):
     dashes = ["–"] * 4
     assert rows[0, "NTK-CL", False] == ["**22.50 ± 0.71**", "**21.50 ± 0.71**", *dashes]
     assert rows[0, "EASE", False] == ["11.50 ± 0.71", "10.50 ± 0.71", *dashes]
-    assert rows[0, "L2P", False] == rows[0, "DualPrompt", False] == ["–", "–", *dashes]
+    assert rows[0, "L2P", False] == ["–", "–", *dashes] and (0, "DualPrompt", False) not in rows
     assert (0, "Slow", False) not in rows  # neither published nor run
     assert rows[0, "Joint", False] == ["44.00 (n = 1)", "43.00 (n = 1)", *dashes]
     assert rows[1, "NTK-CL", False] == ["–"] * 10 + ["33.50 ± 0.71", "32.50 ± 0.71"]
@@ -134,7 +146,7 @@ def test_latex_tells_published_from_reproduced(study):
         "tab:kvasir-vit-b16-in21k",
     ]
     rows = [line for line in latex[1].splitlines() if line.endswith(r"\\") and "&" in line]
-    published = [row for row in rows if row.startswith(r"\quad\textit{published")]
+    published = [row for row in rows if row.startswith(r"\quad\textit{")]
     assert len(published) == 12
     assert all(row.count(r"\textit{") == 7 and "mathbf" not in row for row in published)
     assert r"\quad\textit{published, CVPR 2024} & \textit{92.58}$_{\pm \mathit{0.48}}$ & " in latex[1]
@@ -149,9 +161,7 @@ def test_the_terminal_folds_wide_tables(study):
     text = made(study)[2]
     assert max(map(len, text.splitlines())) <= 160
     assert re.search(r"NTK-CL +22.50±0.71 +21.50±0.71 +– +– +– +– *\n +published +93.76±0.35 +90.27±0.20 ", text)
-    assert re.search(
-        r"published, ICLR 2024 +81.08±2.73 +65.96±3.93 +85.14±3.14 +77.55±3.36 +77.27±2.28 +58.3±2.69", text
-    )
+    assert re.search(r"OVOR, ICLR 2024 +81.08±2.73 +65.96±3.93 +85.14±3.14 +77.55±3.36 +77.27±2.28 +58.3±2.69", text)
 
 
 def test_the_caption_says_where_both_numbers_come_from(study):
@@ -160,7 +170,25 @@ def test_the_caption_says_where_both_numbers_come_from(study):
     assert "the published numbers of Table 2 of arXiv 2407.17120" in markdown
     spread = "mean ± sample standard deviation over seeds 0, 1"
     assert f"reproduced, upright: study paper, {spread}, on CPU (one), commit abc+." in markdown
-    assert "Splits: Cifar100 0123456789ab." in markdown
+
+
+def test_what_a_reader_must_know_about_each_dataset_stands_under_the_papers_tables(study):
+    for name in TABLES["2"] + TABLES["4"]:
+        path = Path(f"params/datasets/{name}.yaml")
+        path.write_text(path.read_text().replace(DATASET["note"], f"our split of {name}; the paper's is not published"))
+    clear_settings()
+    run_some()
+    latex, markdown, text = made(study)
+    floats = latex.split(r"\begin{table*}")[1:]
+    split = {"cifar100": "; split 0123456789ab"}
+    for table, number in enumerate("24"):
+        for name in TABLES[number]:
+            label = name.title().replace("_", "-")
+            note = f"{label}: our split of {name}; the paper's is not published{split.get(name, '')}."
+            assert f"\n- {escape_markdown(note)}\n" in markdown.split("\n**")[1 + table]
+            assert markdown.count(escape_markdown(note)) == latex.count(escape_latex(note)) == 1
+            assert rf"\multicolumn{{2}}{{c}}{{{label}}}" in next(part for part in floats if escape_latex(note) in part)
+            assert text.splitlines().count(note) == 1
 
 
 def test_a_report_with_nothing_finished(study):
@@ -171,7 +199,8 @@ def test_a_report_with_nothing_finished(study):
     assert latex.count(r"\begin{table*}") == 3 and "no run has finished yet" in markdown
     rows = markdown_rows(markdown)
     assert {cell for (_, _, published), cells in rows.items() if not published for cell in cells} == {"–"}
-    assert "Not run yet (90): by dataset: cifar100 10," in " ".join(text.split())
+    assert "Not run yet: all 90 runs; `ntkcl plan paper` says" in text
+    assert not any("Forgetting" in part or "\n\n\n" in part for part in (latex, markdown, text))
     first = {path: path.read_bytes() for path in REPORTS.rglob("*") if path.is_file()}
     made(study)
     write_figures()

@@ -35,7 +35,7 @@ def write_yaml(path, content):
     path.write_text(yaml.safe_dump(content))
 
 
-def write_run(dataset, variant, seed, average, backbone="vit", split=None, **parts):
+def write_run(dataset, variant, seed, average, backbone="vit", split=None, images=None, **parts):
     """The metrics of one run whose average accuracy is `average`; runs made long ago did not record their split."""
     joint = variant == "joint"
     metrics = dict.fromkeys(METRICS, None if joint else average / 10) | {
@@ -49,6 +49,7 @@ def write_run(dataset, variant, seed, average, backbone="vit", split=None, **par
     folder.mkdir(parents=True, exist_ok=True)
     content = {"run": names, "digest": "d", "provenance": [made], "metrics": metrics}
     content |= {"data": {"split": split, "train": 4, "test": 4}} if split else {}
+    content |= {"data": content["data"] | {"content": images}} if images else {}
     (folder / "metrics.json").write_text(json.dumps(content))
 
 
@@ -189,6 +190,19 @@ def test_the_split_is_printed_and_two_splits_are_refused(study):
         aggregate(study)
 
 
+def test_different_images_in_the_same_split_are_refused(study):
+    for seed, images in enumerate(["0123456789abcdef", None]):  # the second was made before images were recorded
+        write_run("two", "fast", seed, 60.0, split="aa", images=images)
+    aggregate(study)
+    write_run("two", "late", 1, 60.0, split="aa", images="fedcba9876543210")
+    where = r"\(0123456789ab in runs/two/vit/fast/seed0; fedcba987654 in runs/two/vit/late/seed1\)"
+    with pytest.raises(UserError, match="runs of dataset 'two' saw different images, .*" + where):
+        aggregate(study)
+    write_run("toy_one", "late", 1, 60.0, split="aa", images="0123456789abcdef")
+    write_run("two", "late", 1, 60.0, split="aa", images="0123456789abcdef")
+    assert aggregate(study)["splits"] == {"toy_one": "aa", "two": "aa"}
+
+
 def test_many_missing_runs_are_counted(study):
     for path in [*Path("runs/two").rglob("metrics.json"), *Path("runs/toy_one/vit/fast").rglob("metrics.json")]:
         path.unlink()
@@ -234,8 +248,9 @@ def test_what_is_missing_is_said(study):
 
 def test_reporting_needs_no_torch(study):
     code = (
-        "import sys; from ntkcl.reporting import collect, figures, show, tables; import ntkcl.metrics, ntkcl.tracking;"
+        "import sys, ntkcl.metrics, ntkcl.tracking; from ntkcl.reporting import collect, figures, report, show, tables;"
         "collect.aggregate('small'); tables.write_tables(); figures.write_figures(); show.show();"
+        "report.report('small', {}); assert collect.read_json(collect.REPORTS / 'metrics.json')['runs'];"
         "assert 'torch' not in sys.modules and 'wandb' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

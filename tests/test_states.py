@@ -1,12 +1,14 @@
 """States between tasks: what they hold, what they refuse, and that processes of their own change nothing."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from ntkcl import backbones
 from ntkcl.config import resolve
 from ntkcl.data.stream import TaskStream
 from ntkcl.errors import UserError
@@ -127,3 +129,17 @@ def test_a_state_whose_tensors_do_not_fit(run):
 
 def test_a_task_that_the_run_does_not_have(run):
     assert "has no task 7; it has tasks 0 to 1" in failure(run, 7)
+
+
+def test_other_images_or_weights_than_those_learned_on_are_refused(run):
+    train_task(run, 0, CPU)
+    path = Path("data/digits/manifest.csv")
+    rows = path.read_text()
+    path.write_text(rows.replace("train", "test", 1))
+    with pytest.raises(UserError, match="was learned on other images than those in data/digits"):
+        train_task(run, 1, CPU)
+    path.write_text(rows)
+    weights = {name: tensor + 0.1 for name, tensor in load_file("backbones/vit_tiny.safetensors").items()}
+    backbones.write("vit_tiny", weights, {})
+    with pytest.raises(UserError, match="was learned on other weights than those of vit_tiny"):
+        train_task(run, 1, CPU)

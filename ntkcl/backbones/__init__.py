@@ -1,5 +1,6 @@
 """The frozen feature extractors: unmodified timm VisionTransformers and the files with their weights."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.config import backbone_digest, load_backbone
 from ntkcl.errors import UserError
 from ntkcl.settings import Architecture
-from ntkcl.tensors import read_tensors
+from ntkcl.tensors import checked_metadata, read_tensors, write_tensors
 from ntkcl.validation import validated
 
 FORMAT = "ntkcl-backbone"
-VERSION = 1
+VERSION = 2
 
 
 def weights_path(name: str) -> Path:
@@ -35,9 +36,8 @@ def load(name: str) -> VisionTransformer:
     """
     architecture = load_backbone(name).architecture
     path = weights_path(name)
-    remedy = f"run `ntkcl backbone {name}` (or `snakemake --cores all {path}`)"
-    tensors, _ = read_tensors(path, FORMAT, VERSION, backbone_digest(name), remedy)
-    return _filled(architecture, tensors, path, remedy)
+    tensors, _ = read_tensors(path, FORMAT, VERSION, backbone_digest(name), _remedy(name))
+    return _filled(architecture, tensors, path, _remedy(name))
 
 
 def load_file(path: Path) -> tuple[VisionTransformer, dict[str, Any]]:
@@ -48,17 +48,49 @@ def load_file(path: Path) -> tuple[VisionTransformer, dict[str, Any]]:
     """
     remedy = "make it with `ntkcl backbone NAME` in a project folder"
     tensors, about = read_tensors(path, FORMAT, VERSION, None, remedy)
-    if "architecture" not in about:
-        raise UserError(f"{path} does not say its architecture, since an earlier version made it; {remedy}")
     architecture = validated(Architecture, about["architecture"], f"{path}, architecture")
     return _filled(architecture, tensors, path, remedy), about
 
 
-def about_backbone(name: str) -> dict[str, Any]:
-    """What every file with the weights of the backbone `name` says about itself, enough to use it without `params/`."""
+def write(name: str, tensors: dict[str, Tensor], origin: dict[str, Any]) -> None:
+    """Write the weights of the backbone `name`, and what is needed to use them without `params/`.
+
+    Args:
+        name: an entry of `params/backbones.yaml`.
+        tensors: by the names of a `VisionTransformer` without a head.
+        origin: where they come from.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
     backbone = load_backbone(name)
     about = {"format": FORMAT, "version": VERSION, "backbone": name, "digest": backbone_digest(name)}
-    return about | {"architecture": backbone.architecture.model_dump(mode="json"), "images": backbone.images}
+    about |= {"architecture": backbone.architecture.model_dump(mode="json"), "images": backbone.images}
+    about["fingerprint"] = fingerprint(tensors, backbone.architecture.num_heads)
+    write_tensors(weights_path(name), tensors, about | origin)
+
+
+def about(name: str) -> dict[str, Any]:
+    """What the file with the weights of the backbone `name` says about itself.
+
+    Raises:
+        UserError: as for `load`.
+    """
+    path = weights_path(name)
+    return checked_metadata(path, FORMAT, VERSION, backbone_digest(name), _remedy(name))[0]
+
+
+def fingerprint(tensors: dict[str, Tensor], heads: int) -> str:
+    """Names the weights of a backbone: a sha256 of all `tensors` and of the number of `heads`, which none shows."""
+    digest = hashlib.sha256(str(heads).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _remedy(name: str) -> str:
+    return f"run `ntkcl backbone {name}` (or `snakemake --cores all {weights_path(name)}`)"
 
 
 def _filled(architecture: Architecture, tensors: dict[str, Tensor], path: Path, remedy: str) -> VisionTransformer:
@@ -81,6 +113,3 @@ def difference(expected: dict[str, Tensor], found: dict[str, Tensor]) -> str:
                 f"not {expected[name].dtype} {tuple(expected[name].shape)}"
             )
     return ""
-
-
-__all__ = ["about_backbone", "build", "difference", "load", "load_file", "weights_path"]

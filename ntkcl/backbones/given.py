@@ -1,13 +1,11 @@
 """Backbones as a person hands them to the library: a file, or a VisionTransformer of timm's."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
-from ntkcl.backbones import load_file
+from ntkcl.backbones import fingerprint, load_file
 from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.errors import UserError
 from ntkcl.peft import vit
@@ -15,7 +13,7 @@ from ntkcl.settings import Architecture
 
 
 def open_backbone(backbone: str | Path | VisionTransformer) -> tuple[VisionTransformer, dict[str, Any]]:
-    """The ViT, and what is known about it: `backbone` (its name, if it has one), `digest`, `architecture`, `images`.
+    """The ViT and what is known about it: `backbone` (its name or None), `fingerprint`, `architecture`, `images`.
 
     Raises:
         UserError: the file cannot be used, or the ViT is not of the kind that the methods can act on.
@@ -24,7 +22,9 @@ def open_backbone(backbone: str | Path | VisionTransformer) -> tuple[VisionTrans
         return load_file(Path(backbone))
     vit.check(backbone)
     architecture = architecture_of(backbone).model_dump(mode="json")
-    return backbone, {"backbone": None, "digest": fingerprint(backbone), "architecture": architecture, "images": {}}
+    tensors = {name: tensor for name, tensor in backbone.state_dict().items() if not name.startswith("head.")}
+    name = fingerprint(tensors, architecture["num_heads"])
+    return backbone, {"backbone": None, "fingerprint": name, "architecture": architecture, "images": {}}
 
 
 def architecture_of(model: VisionTransformer) -> Architecture:
@@ -48,13 +48,3 @@ def architecture_of(model: VisionTransformer) -> Architecture:
         num_heads=block.attn.num_heads,
         mlp_ratio=block.mlp.fc1.out_features / model.embed_dim,
     )
-
-
-def fingerprint(model: VisionTransformer) -> str:
-    """The sha256 of all tensors of `model` but those of a classification head."""
-    digest = hashlib.sha256(str(model.blocks[0].attn.num_heads).encode())  # no tensor shows it
-    for name, tensor in sorted(model.state_dict().items()):
-        if not name.startswith("head."):
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
-    return digest.hexdigest()

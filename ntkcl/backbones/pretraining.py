@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ntkcl import __version__, data
-from ntkcl.backbones import about_backbone, build, weights_path
+from ntkcl.backbones import build, write
 from ntkcl.backbones.augmentation import augment
 from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.config import load_backbone
 from ntkcl.errors import UserError
 from ntkcl.settings import Pretraining
-from ntkcl.tensors import write_tensors
 
 Watch = Callable[[int, float], None]
 
@@ -116,12 +115,12 @@ def _accuracy(model: VisionTransformer, head: nn.Module, images: Tensor, labels:
 
 
 def _write(name: str, model: VisionTransformer, accuracy: float) -> None:
-    metadata = about_backbone(name) | {
+    origin = {
         "held_out_accuracy": round(accuracy, 6) if accuracy == accuracy else None,
         "libraries": {library: version(library) for library in ("torch", "timm", "numpy")} | {"ntkcl": __version__},
     }
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    write_tensors(weights_path(name), tensors, metadata)
+    write(name, tensors, origin)
 
 
 @contextmanager

@@ -9,14 +9,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ntkcl.backbones import about_backbone, build, difference, weights_path
+from ntkcl.backbones import build, difference, write
 from ntkcl.backbones.timm_vit import VisionTransformer, create_model, list_models
 from ntkcl.config import PARAMS, load_backbone
 from ntkcl.errors import UserError, nearest
 from ntkcl.fetching import fetch
 from ntkcl.fetching.checksums import recorded, records_path
 from ntkcl.settings import Architecture
-from ntkcl.tensors import write_tensors
 
 HEAD = {"head.weight", "head.bias"}  # of the classification that a backbone was pre-trained by
 
@@ -32,7 +31,7 @@ def adopt(name: str) -> None:
     check_tag(backbone.weights.timm, backbone.architecture, f"{PARAMS}/backbones.yaml, {name}")
     ((file_name, path),) = fetch(name, backbone.weights.files).items()
     tensors = read_checkpoint(path, backbone.architecture, backbone.weights.timm)
-    write_tensors(weights_path(name), tensors, about_backbone(name) | _origin(name, file_name, path))
+    write(name, tensors, _origin(name, file_name, path))
 
 
 def check_tag(tag: str, architecture: Architecture, where: str) -> None:

@@ -4,33 +4,30 @@ import io
 import warnings
 from pathlib import PurePath
 
-from PIL import Image, ImageOps
+from PIL import Image
 
 from ntkcl.errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-MOST_PIXELS = 200_000_000  # more is taken for an attack or an accident
 
 
-def decode(content: bytes, name: str, exif_rotation: bool = False) -> Image.Image:
+warnings.filterwarnings("ignore", module=r"PIL\.")  # on large images, odd EXIF data and the like
+
+
+def decode(content: bytes, name: str) -> Image.Image:
     """The picture in `content`, decoded whole.
 
     Args:
         content: a file of any format that Pillow reads.
         name: what the picture is called in an error.
-        exif_rotation: turn it as its EXIF data say.
 
     Raises:
-        UserError: `content` is not an image, is cut off, or is absurdly large.
+        UserError: `content` is not an image, is cut off, or is absurdly large (see Pillow's MAX_IMAGE_PIXELS).
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # on large images, odd EXIF data and the like
-            image = Image.open(io.BytesIO(content))
-            if image.width * image.height > MOST_PIXELS:
-                raise UserError(f"{name} has {image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
-            image.load()
-            return ImageOps.exif_transpose(image) if exif_rotation else image
+        image = Image.open(io.BytesIO(content))
+        image.load()
+        return image
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UserError(f"{name} cannot be read as an image ({error})") from error
 

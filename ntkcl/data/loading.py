@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ntkcl.batches import Batches
 from ntkcl.data.views import DRAWS, evaluation_view, normalized, picture_of, pixels, training_view
-from ntkcl.methods.learner import Batches
 from ntkcl.settings import Images
 
 AS_THEY_ARE = Images(train_crop="centre", centre_crop=1, flip=0)
@@ -90,7 +90,7 @@ class ViewedImages:
 
     def _batches(self, order: Tensor, batch_size: int, view: Callable[[Image.Image, int], Image.Image]) -> Batches:
         def make(row: int) -> Tensor:
-            return pixels(view(picture_of(self.read(row), self.channels), row))
+            return pixels(view(picture_of(self.read(row), self.channels, self.settings.exif_rotation), row))
 
         rows = iter(order.split(batch_size))
         pool = ThreadPoolExecutor(self.threads)

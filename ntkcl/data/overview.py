@@ -13,7 +13,8 @@ from rich.text import Text
 
 from ntkcl.config import PARAMS, dataset_digest, load_dataset
 from ntkcl.data import folder, load
-from ntkcl.data.images import FORMAT, MANIFEST, PIXELS, VERSION, read_labels
+from ntkcl.data.images import FORMAT, MANIFEST, PIXELS, VERSION
+from ntkcl.data.labels import read_manifest
 from ntkcl.errors import UserError
 from ntkcl.fetching import downloads_folder, status
 from ntkcl.tensors import checked_metadata
@@ -35,19 +36,20 @@ class Overview:
 
 def overview(name: str) -> Overview:
     """The state of the dataset `name`, without reading its images."""
-    dataset = load_dataset(name)
-    expected = ""
+    try:
+        dataset = load_dataset(name)
+        dataset_digest(name)
+    except UserError as error:
+        return Overview(name, 0, 0, "", "", 0, "settings wrong", str(error))
+    expected, found = "", ""
     if counts := dataset.counts:
         expected = f"{'' if counts.exact else 'about '}{counts.train:,} / {counts.test:,}"
-    pixels, found, size = folder(name) / PIXELS, "", 0
-    if pixels.is_file():
-        size = pixels.stat().st_size
-        state, todo = _prepared_state(name)
-        if state == "ready":
-            summary = read_labels(folder(name) / MANIFEST, "prepare it anew")[0].summary()
-            found = f"{summary['train']:,} / {summary['test']:,}"
-    else:
-        state, todo = _files_state(name)
+    pixels = folder(name) / PIXELS
+    size = pixels.stat().st_size if pixels.is_file() else 0
+    state, todo = _prepared_state(name) if size else _files_state(name)
+    if state == "ready":
+        labels, _ = read_manifest(folder(name) / MANIFEST, "")
+        found = f"{labels.splits.count('train'):,} / {labels.splits.count('test'):,}"
     return Overview(name, dataset.classes, len(dataset.task_sizes), expected, found, size, state, todo)
 
 
@@ -70,7 +72,7 @@ def show(console: Console | None = None) -> None:
     rows = overviews()
     for row in rows:
         size = filesize.decimal(row.size) if row.size else ""
-        images = row.found or f"({row.expected})" * bool(row.expected)
+        images = f"{row.found} ({row.expected})" if row.expected not in ("", row.found) else row.found
         table.add_row(row.name, row.state, str(row.classes), str(row.tasks), images, size)
     console.print(table)
     for row in rows:
@@ -79,12 +81,12 @@ def show(console: Console | None = None) -> None:
 
 
 def verified(name: str, threads: int) -> bool:
-    """Read every image of the prepared dataset `name` again, print those that are damaged; whether there is none.
-
-    Raises:
-        UserError: the dataset is not there, or its files do not fit each other or the settings.
-    """
-    images = load(name)
+    """Read every image of the prepared dataset `name` again, print those that are damaged; whether there is none."""
+    try:
+        images = load(name, check=False)
+    except UserError as error:
+        print(f"{name}: {error}")
+        return False
     ids, damages = images.labels.ids, 0
     with Progress(console=Console(stderr=True), transient=True) as bar, ThreadPoolExecutor(threads) as pool:
         checks = bar.track(pool.map(images.damage, range(len(ids))), total=len(ids), description=name)
@@ -97,13 +99,12 @@ def verified(name: str, threads: int) -> bool:
 
 
 def _prepared_state(name: str) -> tuple[str, str]:
+    remedy = f"ntkcl data prepare {name}"
     try:
-        checked_metadata(folder(name) / PIXELS, FORMAT, VERSION, dataset_digest(name), f"ntkcl data prepare {name}")
+        checked_metadata(folder(name) / PIXELS, FORMAT, VERSION, dataset_digest(name), remedy)
+        read_manifest(folder(name) / MANIFEST, remedy)
     except UserError as error:
-        reason, _, todo = str(error).rpartition("; ")
-        return ("outdated" if "other settings" in reason else "damaged"), todo
-    if not (folder(name) / MANIFEST).is_file():
-        return "damaged", f"ntkcl data prepare {name}"
+        return ("outdated" if "other settings" in str(error) else "damaged"), str(error)
     return "ready", ""
 
 

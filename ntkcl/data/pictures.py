@@ -27,7 +27,7 @@ class LabelledImages(Protocol):
 
 
 def picture(image: Given, name: str) -> Image.Image:
-    """`image` as a picture; files are turned as their EXIF data say.
+    """`image` as a picture.
 
     Args:
         image: what a person gave.
@@ -38,7 +38,7 @@ def picture(image: Given, name: str) -> Image.Image:
     """
     if isinstance(image, str | Path):
         try:
-            return decode(Path(image).read_bytes(), str(image), exif_rotation=True)
+            return decode(Path(image).read_bytes(), str(image))
         except OSError as error:
             raise UserError(f"{image} cannot be read ({error.strerror})") from error
     if isinstance(image, Tensor):

@@ -1,6 +1,7 @@
 """From a prepared dataset to the images and labels of each task."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -8,8 +9,9 @@ from torch import Tensor
 
 from ntkcl import data
 from ntkcl.config import Run
-from ntkcl.data.images import ImageSet, PackedSet
+from ntkcl.data.images import ImageSet, summary
 from ntkcl.data.loading import ArrayImages, ViewedImages
+from ntkcl.data.packed import PackedSet
 from ntkcl.errors import UserError
 from ntkcl.settings import Architecture, Images, Task
 
@@ -54,6 +56,11 @@ class TaskStream:
         labels = torch.tensor([position[name] for name in images.labels.classes])
         is_test = torch.tensor([split == "test" for split in images.labels.splits])
         return cls(images, labels, is_test, classes, run.images, run.backbone.architecture)
+
+    @cached_property
+    def summary(self) -> dict[str, str | int]:
+        """What tells the dataset from others, see `ntkcl.data.images.summary`."""
+        return summary(self.images)
 
     def train_images(self, task: Task, device: torch.device) -> ArrayImages | ViewedImages:
         """The training images of a task."""

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
@@ -15,8 +15,16 @@ ATTEMPTS = 10  # as in torchvision's RandomResizedCrop
 DRAWS = 2 * ATTEMPTS + 3  # random numbers for one training image
 
 
-def picture_of(image: Image.Image, channels: int) -> Image.Image:
-    """`image` in grey or in colour, whatever it was: palette, grey of 8 or 16 bits, CMYK, transparent."""
+def picture_of(image: Image.Image, channels: int, exif_rotation: bool = True) -> Image.Image:
+    """`image` in grey or in colour, whatever it was: palette, grey of 8 or 16 bits, CMYK, transparent.
+
+    Args:
+        image: any picture.
+        channels: 1 (grey) or 3 (colour).
+        exif_rotation: turn it as its EXIF data say.
+    """
+    if exif_rotation:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16"):  # Pillow would cut all above 255 off
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     return image.convert("L" if channels == 1 else "RGB")

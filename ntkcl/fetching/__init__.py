@@ -2,12 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.filesize import decimal
 
@@ -15,6 +12,7 @@ from ntkcl.errors import UserError
 from ntkcl.fetching.checksums import Expected, Mismatch, Record, expected, record, recorded
 from ntkcl.fetching.progress import shown
 from ntkcl.fetching.transfer import Origin, Transfer, Unavailable, bytes_in, discard
+from ntkcl.lock import alone
 from ntkcl.settings import File
 
 
@@ -50,8 +48,10 @@ def fetch(owner: str, files: dict[str, File], console: Console | None = None) ->
         UserError: a file must be fetched by hand, no address gave it, it is not what it must be, or the disk is full.
     """
     console = console or Console(stderr=True)
-    for name in sorted(files, key=lambda name: bool(files[name].urls)):  # first those that may need a person
-        _Download(owner, name, files[name], console).make_present()
+    downloads = [_Download(owner, name, file, console) for name, file in files.items()]
+    _check_space(downloads)
+    for download in sorted(downloads, key=lambda one: bool(one.file.urls)):  # first those that may need a person
+        download.make_present()
     return {name: path_of(owner, name) for name in files}
 
 
@@ -96,7 +96,8 @@ class _Download:
         if not self.path.is_file():
             if not self.file.urls:
                 raise UserError(f"{self.key} must be fetched by hand: {self._by_hand()}")
-            with self._alone():
+            lock = self.path.with_name(f".{self.name}.lock")
+            with alone(lock, f"fetches {self.key}", "make it writable, or set NTKCL_DOWNLOADS to another folder"):
                 if not self.path.is_file():  # nor has another process fetched it meanwhile
                     return self._download()
         try:
@@ -108,7 +109,7 @@ class _Download:
             raise UserError(f"cannot read {self.path} ({error.strerror}); make it readable") from error
 
     def _download(self) -> None:
-        self._check_space()
+        _check_space([self])
         entry = recorded(self.key)
         reasons = []
         for pattern in self.file.urls:
@@ -146,32 +147,22 @@ class _Download:
         where = f"{self.file.by_hand.rstrip('.')}; " if self.file.by_hand else ""
         return f"{where}put it at {self.path} ({', '.join(sums) or 'its sha256 is recorded at first use'})"
 
-    def _check_space(self) -> None:
-        needed = (self.expected.size or self.file.about or 0) - bytes_in(_part_of(self.path))
-        free = shutil.disk_usage(self.path.parent).free
-        if needed > free:
-            raise UserError(
-                f"{self.key} needs {decimal(needed)}, but {self.path.parent} has only {decimal(free)} left; free some, "
-                "or set NTKCL_DOWNLOADS to a folder with more"
-            )
+    @property
+    def missing(self) -> int:
+        """Bytes still to come, about."""
+        if self.path.is_file():
+            return 0
+        return max(0, (self.expected.size or self.file.about or 0) - bytes_in(_part_of(self.path)))
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the lock of this file, so that of several processes one fetches it and the others wait."""
-        lock = FileLock(self.path.with_name(f".{self.name}.lock"))
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                self.console.print(f"{self.key}: waiting for another process that fetches it", soft_wrap=True)
-                lock.acquire()
-        except OSError as error:
-            raise UserError(
-                f"cannot write into {self.path.parent} ({error.strerror}); make it writable, or set NTKCL_DOWNLOADS to "
-                "another folder"
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
+
+def _check_space(downloads: list[_Download]) -> None:
+    """Make sure that what is still to come of all of them has room."""
+    needed = sum(download.missing for download in downloads)
+    place = next((folder for folder in (downloads_folder(), *downloads_folder().parents) if folder.exists()), Path())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        what = downloads[0].key if len(downloads) == 1 else f"all of {downloads[0].owner}"
+        raise UserError(
+            f"{what} takes {decimal(needed)}, but {downloads_folder()} has only {decimal(free)} left; free some, or "
+            "set NTKCL_DOWNLOADS to a folder with more"
+        )

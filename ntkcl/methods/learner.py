@@ -1,29 +1,17 @@
 """What a method is: the interface between a learner and the training loop."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from ntkcl.batches import TaskImages
 from ntkcl.peft import vit
 from ntkcl.settings import Model, Task, Training
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
-
-Batches = Iterable[tuple[Tensor, Tensor]]
-"""Pairs of images (B, C, H, W), in [0, 1], and labels (B,), positions in the class order."""
-
-
-class TaskImages(Protocol):
-    """The training images of one task."""
-
-    def epoch(self, batch_size: int) -> Batches:
-        """One pass in random order, as seen in training."""
-
-    def in_order(self) -> Batches:
-        """One pass in order, as seen in testing."""
 
 
 class Learner(nn.Module):

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from ntkcl.batches import TaskImages
 from ntkcl.errors import UserError
-from ntkcl.methods.learner import Learner, TaskImages, class_means
+from ntkcl.methods.learner import Learner, class_means
 from ntkcl.methods.ntk_cl_terms import info_nce, orthogonal_remainder
 from ntkcl.peft.adapters import Adapters
 from ntkcl.peft.heads import CosineClassifier, prototype_scores

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ntkcl.methods.learner import Learner, TaskImages, class_means
+from ntkcl.batches import TaskImages
+from ntkcl.methods.learner import Learner, class_means
 from ntkcl.peft.heads import prototype_scores
 from ntkcl.peft.vit import embed, plain_feature
 from ntkcl.settings import Model, Task

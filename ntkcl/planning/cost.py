@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ntkcl.config import Run, digest_of, load_backbone, load_dataset, load_study, runs_of
 from ntkcl.errors import UserError
+from ntkcl.fetching import downloads_folder
 from ntkcl.files import read_json
 from ntkcl.settings import File, Task
 
@@ -46,12 +47,10 @@ class Work:
 
 @cache
 def counts_of(name: str) -> tuple[int, int]:
-    """Training and test images of a dataset: as its settings say, or as they lie there; zeros if neither is known."""
-    if counts := load_dataset(name).counts:
-        return counts.train, counts.test
-    manifest = Path("data") / name / "manifest.csv"
-    if not manifest.exists():
-        return 0, 0
+    """Training and test images of a dataset: as published, or as they lie there, or as its settings guess, or zeros."""
+    counts, manifest = load_dataset(name).counts, Path("data") / name / "manifest.csv"
+    if not manifest.exists() or (counts and counts.exact):
+        return (counts.train, counts.test) if counts else (0, 0)
     with manifest.open(encoding="utf-8", newline="") as file:
         splits = [row["split"] for row in csv.DictReader(file)]
     return splits.count("train"), splits.count("test")
@@ -120,16 +119,24 @@ def measured(runs: list[Run]) -> tuple[str, dict[str, dict]]:
 
 def downloads(study_name: str) -> dict[str, tuple[int, int]]:
     """For each dataset and backbone of a study: bytes still to fetch, about, and files whose size is not known."""
-    from ntkcl.fetching import downloads_folder  # needs torch and requests
-
-    study, sizes = load_study(study_name), {}
-    needed = {name: load_dataset(name).files for name in study.datasets if not _is_prepared(name)}
-    weights = {name: load_backbone(name).weights for name in study.backbones if not _is_fetched(name)}
-    needed |= {name: origin.files for name, origin in weights.items() if origin}
-    for owner, files in needed.items():
+    sizes = {}
+    for owner, files in _needed(study_name).items():
         missing = [file for name, file in files.items() if not (downloads_folder() / owner / name).exists()]
         sizes[owner] = sum(map(_bytes, missing)), sum(_bytes(file) == 0 for file in missing)
     return sizes
+
+
+def made_bytes(study_name: str) -> int:
+    """Bytes of the datasets and backbones still to be made from files: about as many as those files have."""
+    return sum(_bytes(file) for files in _needed(study_name).values() for file in files.values())
+
+
+def _needed(study_name: str) -> dict[str, dict[str, File]]:
+    """The files of each dataset and backbone of a study that is not there yet."""
+    study = load_study(study_name)
+    needed = {name: load_dataset(name).files for name in study.datasets if not _is_prepared(name)}
+    weights = {name: load_backbone(name).weights for name in study.backbones if not _is_fetched(name)}
+    return needed | {name: origin.files for name, origin in weights.items() if origin}
 
 
 def summary(study_name: str) -> str:
@@ -137,11 +144,13 @@ def summary(study_name: str) -> str:
     runs = runs_of(load_study(study_name))
     device, speeds = measured(runs)
     work, size = total(work_of(run, speeds) for run in runs), sum(size for size, _ in downloads(study_name).values())
+    disk = size + made_bytes(study_name)
     parts = [f"study {study_name}: {work.runs} runs, {work.done} done", f"{work.jobs} training jobs"]
     parts += [f"{work.trained + work.seen:.2g} images to compute"] if work.seen else []
     parts += [f"about {work.hours:.1f} hours on {device}"] if device and work.hours else []
-    fetched = [f"about {in_bytes(size)} to download"] if size else []
-    return ", ".join(parts) + "\n" + "; ".join([*fetched, f"what it costs: ntkcl plan {study_name}"])
+    needs = [f"about {in_bytes(size)} to download"] if size else []
+    needs += [f"about {in_bytes(disk)} of disk besides the runs"] if disk else []
+    return ", ".join(parts) + "\n" + "; ".join([*needs, f"what it costs: ntkcl plan {study_name}"])
 
 
 def in_bytes(size: float) -> str:

@@ -34,7 +34,7 @@ def show(study: str, console: Console | None = None) -> None:
     table.add_section()
     table.add_row("all", "", *_cells(everything, disk))
     console.print(table)
-    _say_downloads(study, console)
+    _say_bytes(study, disk, console)
     if speeds:
         console.print(f"hours: on {device}, measured with random images (runs/throughput.json)")
     else:
@@ -56,11 +56,15 @@ def _states(runs: list[Run]) -> int:
     )
 
 
-def _say_downloads(study: str, console: Console) -> None:
+def _say_bytes(study: str, states: int, console: Console) -> None:
     sizes = cost.downloads(study)
     size, unknown = sum(size for size, _ in sizes.values()), sum(unknown for _, unknown in sizes.values())
     parts = ", ".join(f"{owner} {cost.in_bytes(part)}" for owner, (part, _) in sizes.items() if part)
     console.print(f"to download: {cost.in_bytes(size)}" + (f" ({parts})" if parts else ""))
     if unknown:
         console.print(f"and {unknown} files whose size is not known")
-    console.print(f"disk: the states; {cost.in_bytes(size)} for downloads, and about as much for the prepared images")
+    made = cost.in_bytes(cost.made_bytes(study))
+    console.print(
+        f"disk: {cost.in_bytes(states)} for the states of all runs, {cost.in_bytes(size)} for these downloads, about "
+        f"{made} for the images and weights made from downloads"
+    )

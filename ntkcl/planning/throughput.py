@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from ntkcl.backbones import build
+from ntkcl.batches import Batches
 from ntkcl.config import Run
 from ntkcl.files import read_json, write_json
 from ntkcl.methods import learner_class
-from ntkcl.methods.learner import Batches
 from ntkcl.planning.cost import THROUGHPUT, compute_key
 from ntkcl.provenance import device_name
 from ntkcl.settings import Task

@@ -44,6 +44,7 @@ COLUMNS = [
         "Learning: mean accuracy on a task just after it was learned",
     ),
 ]
+PAPER_COLUMNS = COLUMNS[:2]  # the metrics that the paper prints
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A method's label and its cells: reproduced here, or `published` by a paper and shown so that nobody errs."""
+    """A method's label and its cells: reproduced here, or `published` by a paper and shown so that nobody errs.
+
+    A row without cells is a heading of those below it.
+    """
 
     label: str
     cells: list[Cell]
@@ -67,14 +71,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. `sections` are parted by rules: rivals, then, if there are any, the joint runs, which bound them.
+    """A table. `sections` are parted by rules: rivals; the joint runs, which bound them; what is published only.
 
-    `note` is about this table alone; with `common` it stands for itself.
+    `notes` are about this table alone, by the `dataset` of the columns that they are about; with `common` the table
+    stands for itself.
     """
 
     name: str
     caption: str
-    note: str
+    notes: dict[str, str]
     common: str
     columns: list[Column]
     sections: list[list[Row]]
@@ -87,10 +92,12 @@ class Table:
         return [self._part(slice(start, start + width), n, len(starts)) for n, start in enumerate(starts, start=1)]
 
     def _part(self, columns: slice, number: int, count: int) -> "Table":
+        datasets = [column.dataset for column in self.columns[columns]]
         return replace(
             self,
             name=f"{self.name}-part-{number}",
             caption=f"{self.caption} Part {number} of {count}.",
+            notes={dataset: note for dataset, note in self.notes.items() if dataset in datasets},
             columns=self.columns[columns],
             sections=[[replace(row, cells=row.cells[columns]) for row in rows] for rows in self.sections],
         )

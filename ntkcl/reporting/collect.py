@@ -42,56 +42,73 @@ def aggregate(
 
     Raises:
         UserError: no run has finished (unless published numbers are there to show), runs of one dataset saw different
-            splits of its images, or a run was made for another number of tasks.
+            splits or different images, or a run was made for another number of tasks.
     """
     study = load_study(study_name)
     folders = [run_folder(*names) for names in product(study.datasets, study.backbones, study.variants, study.seeds)]
-    found = {folder: read_json(folder / "metrics.json") for folder in folders if (folder / "metrics.json").exists()}
-    for folder in [folder for folder, run in found.items() if digests and run["digest"] != digests[folder]]:
-        if not unfinished:
-            raise UserError(f"{folder} was made with other settings; run `snakemake --cores all {folder}/metrics.json`")
-        del found[folder]
+    found = _finished(folders, digests or {}, unfinished)
     paper = paper_tables(study, study_name)
     if not found and not paper:
         raise UserError(f"no run of study '{study_name}' has metrics, e.g. {folders[0]}/metrics.json; run it first")
-    summaries = _summaries(study, found)
-    content = {
-        "study": study_name,
-        "title": study.title,
-        "words": report_digest(study),
-        "seeds": study.seeds,
-        "provenance": _provenance(found.values()),
-        "splits": _splits(found),
-        "paper": [table | {"provenance": _provenance(_runs_in(table, found.values()))} for table in paper],
+    content = {"study": study_name, "paper": [_with_provenance(table, found.values()) for table in paper]}
+    content |= _of_study(study, found) | {
         "runs": list(found.values()),
         "missing": [str(folder.relative_to("runs")) for folder in folders if folder not in found],
-        "summaries": summaries,
-        "means": _means(summaries),
     }
     write_json(reports / "metrics.json", content)
     return content
 
 
-def _runs_in(table: dict[str, Any], runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The runs whose numbers stand in a table of the paper."""
+def _finished(folders: list[Path], digests: dict[Path, str], unfinished: bool) -> dict[Path, dict[str, Any]]:
+    """The metrics of the runs that are there, by folder; those of other settings are an error, or left out."""
+    found = {folder: read_json(folder / "metrics.json") for folder in folders if (folder / "metrics.json").exists()}
+    old = [folder for folder, run in found.items() if digests and run["digest"] != digests[folder]]
+    if old and not unfinished:
+        raise UserError(f"{old[0]} was made with other settings; run `snakemake --cores all {old[0]}/metrics.json`")
+    return {folder: run for folder, run in found.items() if folder not in old}
+
+
+def _of_study(study: Study, found: dict[Path, dict[str, Any]]) -> dict[str, Any]:
+    """What is said about the study as a whole, and its summaries."""
+    summaries = _summaries(study, found)
+    splits = _same_in_all(found, "split", "splits of its images")
+    _same_in_all(found, "content", "images")
+    return {
+        "title": study.title,
+        "words": report_digest(study),
+        "seeds": study.seeds,
+        "provenance": _provenance(found.values()),
+        "splits": splits,
+        "summaries": summaries,
+        "means": _means(summaries),
+    }
+
+
+def _with_provenance(table: dict[str, Any], runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """A table of the paper with what the runs were made with whose numbers stand in it."""
     names = [(dataset, table["backbone"]) for dataset in table["datasets"]]
-    return [run for run in runs if (run["run"]["dataset"], run["run"]["backbone"]) in names]
+    shown = [run for run in runs if (run["run"]["dataset"], run["run"]["backbone"]) in names]
+    return table | {"provenance": _provenance(shown)}
 
 
-def _splits(found: dict[Path, dict[str, Any]]) -> dict[str, str]:
-    """The split of each dataset's images; runs made before it was recorded say nothing."""
+def _same_in_all(found: dict[Path, dict[str, Any]], digest: str, what: str) -> dict[str, str]:
+    """The `digest` in each dataset's runs, which must be one; runs made before it was recorded say nothing.
+
+    Raises:
+        UserError: runs of one dataset saw different ones of `what` the digest is about.
+    """
     folders: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for folder, run in found.items():
-        if split := run.get("data", {}).get("split"):
-            folders[run["run"]["dataset"]][split].append(folder)
-    for dataset, by_split in folders.items():
-        if len(by_split) > 1:
-            sides = "; ".join(f"{split[:12]} in {_few(runs)}" for split, runs in by_split.items())
+        if value := run.get("data", {}).get(digest):
+            folders[run["run"]["dataset"]][value].append(folder)
+    for dataset, by_value in folders.items():
+        if len(by_value) > 1:
+            sides = "; ".join(f"{value[:12]} in {_few(runs)}" for value, runs in by_value.items())
             raise UserError(
-                f"runs of dataset '{dataset}' saw different splits of its images, so no mean is taken over them "
-                f"({sides}); delete the folders of all but one split and run the study again"
+                f"runs of dataset '{dataset}' saw different {what}, so no mean is taken over them ({sides}); "
+                "delete the folders of all but one of these and run the study again"
             )
-    return {dataset: next(iter(by_split)) for dataset, by_split in folders.items()}
+    return {dataset: next(iter(by_value)) for dataset, by_value in folders.items()}
 
 
 def _few(folders: list[Path]) -> str:

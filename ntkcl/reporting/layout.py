@@ -26,13 +26,14 @@ def _dataset_table(content: dict[str, Any], summaries: list[dict[str, Any]]) -> 
         section = bounds if row["protocol"] == "joint" else rivals
         section.append(Row(row["label"], reproduced_cells(row, COLUMNS, len(seeds), best)))
     split = content.get("splits", {}).get(first["dataset"])
+    note = sentences(first["dataset_note"], f"Split {split[:12]}" if split else "")
     return Table(
         name=f"{first['dataset']}-{first['backbone']}".replace("_", "-"),
         caption=(
             f"{first['dataset_label']}, {len(first['task_sizes'])} tasks, {first['backbone_label']}. "
             f"In percent, {spread(seeds)}. A dash: not run, or without meaning."
         ),
-        note=sentences(first["dataset_note"], f"Split {split[:12]}" if split else ""),
+        notes={"": note} if note else {},
         common=notes_of(content),
         columns=COLUMNS,
         sections=[rows for rows in (rivals, bounds) if rows],

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ntkcl.reporting.cells import COLUMNS, Column
+from ntkcl.reporting.cells import COLUMNS, PAPER_COLUMNS, Column
 
 PACKAGES = ("torch", "timm", "numpy", "ntkcl")  # the versions that a reader needs to know
 
@@ -14,7 +14,8 @@ JOINT = (
 
 def notes_of(content: dict[str, Any]) -> str:
     """What a reader must know about all tables: columns, joint rows, missing seeds, where the numbers come from."""
-    return notes_about(content, COLUMNS, content["summaries"], content["provenance"])
+    columns = COLUMNS if content["runs"] else PAPER_COLUMNS  # without runs, the paper's tables stand there alone
+    return notes_about(content, columns, content["summaries"], content["provenance"])
 
 
 def notes_about(

@@ -4,15 +4,16 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-from ntkcl.reporting.cells import COLUMNS, Cell, Row, Table, best_of, reproduced_cells
+from ntkcl.reporting.cells import PAPER_COLUMNS, Cell, Row, Table, best_of, reproduced_cells
 from ntkcl.reporting.notes import commits_of, notes_about, sentences, spread
 
 PAPER = "arXiv 2407.17120"
-SHOWN = COLUMNS[:2]  # the metrics that the paper prints
 
 
 def paper_table(content: dict[str, Any], paper: dict[str, Any]) -> Table:
-    """Each method of the paper in two lines, reproduced and published; below, what else was run.
+    """Each method of the paper that the study has too in two lines, reproduced and published.
+
+    Below stand what else was run and, alone, the published numbers of the paper's other methods.
 
     Args:
         content: what `ntkcl.reporting.collect.aggregate` wrote.
@@ -21,29 +22,29 @@ def paper_table(content: dict[str, Any], paper: dict[str, Any]) -> Table:
     here = [row for row in content["summaries"] if row["backbone"] == paper["backbone"]]
     summaries = [row for row in here if row["dataset"] in paper["datasets"]]
     run = [row for row in summaries if row["seeds"]]
-    columns = [replace(column, dataset=label) for label in paper["dataset_labels"] for column in SHOWN]
+    columns = [replace(column, dataset=label) for label in paper["dataset_labels"] for column in PAPER_COLUMNS]
     known = {method["label"] for method in paper["methods"]}
     others = [row for row in run if row["method_label"] not in known]
     rivals = _reproduced(content, paper, summaries, [row for row in others if row["protocol"] != "joint"])
     bounds = _reproduced(content, paper, summaries, [row for row in others if row["protocol"] == "joint"])
+    sections = [_methods(content, paper, summaries), rivals, bounds, _published_only(paper, summaries)]
     return Table(
         name=f"paper-{paper['number']}".replace("_", "-"),
         caption=_caption(content, paper),
-        note=_splits(content, run),
+        notes=_datasets(content, paper),
         common=notes_about(content, columns, run, paper["provenance"]),
         columns=columns,
-        sections=[rows for rows in (_methods(content, paper, summaries), rivals, bounds) if rows],
+        sections=[rows for rows in sections if rows],
     )
 
 
 def _methods(content: dict[str, Any], paper: dict[str, Any], summaries: list[dict[str, Any]]) -> list[Row]:
-    """The methods of the paper in its order; a variant belongs to the one that has its method's label."""
+    """The paper's methods that the study has, in its order; a variant belongs to the one with its method's label."""
     rows = []
     for method in paper["methods"]:
-        ours = [row for row in summaries if row["method_label"] == method["label"]]
-        not_run = [Row(method["label"], [Cell()] * (len(SHOWN) * len(paper["datasets"])))]
-        rows += _reproduced(content, paper, summaries, ours) or not_run
-        rows.append(_published(method, paper["datasets"]))
+        if ours := [row for row in summaries if row["method_label"] == method["label"]]:
+            rows += _reproduced(content, paper, summaries, ours)
+            rows.append(_published("published", method, paper["datasets"]))
     return rows
 
 
@@ -52,17 +53,26 @@ def _reproduced(
 ) -> list[Row]:
     """A row for each variant in `ours`, with its cells on all datasets of the table."""
     seeds, rows = len(content["seeds"]), []
-    best = {name: best_of([r for r in summaries if r["dataset"] == name], SHOWN, seeds) for name in paper["datasets"]}
+    by_dataset = {name: [row for row in summaries if row["dataset"] == name] for name in paper["datasets"]}
+    best = {name: best_of(rows, PAPER_COLUMNS, seeds) for name, rows in by_dataset.items()}
     for variant, label in {row["variant"]: row["label"] for row in ours}.items():
         of = {row["dataset"]: row for row in summaries if row["variant"] == variant}
-        cells = [reproduced_cells(of.get(name), SHOWN, seeds, best[name]) for name in paper["datasets"]]
+        cells = [reproduced_cells(of.get(name), PAPER_COLUMNS, seeds, best[name]) for name in paper["datasets"]]
         rows.append(Row(label, list(chain(*cells))))
     return rows
 
 
-def _published(method: dict[str, Any], datasets: list[str]) -> Row:
-    numbers = [method["numbers"].get(name, {}).get(column.metric, {}) for name in datasets for column in SHOWN]
-    label = ", ".join(filter(None, ("published", method["venue"])))
+def _published_only(paper: dict[str, Any], summaries: list[dict[str, Any]]) -> list[Row]:
+    """The methods of the paper that the study does not have, in its order, under a heading."""
+    here = {row["method_label"] for row in summaries}
+    methods = [method for method in paper["methods"] if method["label"] not in here]
+    rows = [_published(method["label"], method, paper["datasets"]) for method in methods]
+    return [Row("Published only:", []), *rows] if rows else []
+
+
+def _published(name: str, method: dict[str, Any], datasets: list[str]) -> Row:
+    numbers = [method["numbers"].get(dataset, {}).get(c.metric, {}) for dataset in datasets for c in PAPER_COLUMNS]
+    label = ", ".join(filter(None, (name, method["venue"])))
     return Row(label, [Cell(**number) for number in numbers], published=True)
 
 
@@ -79,8 +89,11 @@ def _caption(content: dict[str, Any], paper: dict[str, Any]) -> str:
     )
 
 
-def _splits(content: dict[str, Any], run: list[dict[str, Any]]) -> str:
-    """The split of each dataset that something was run on, as far as it was recorded."""
-    labels, splits = {row["dataset"]: row["dataset_label"] for row in run}, content.get("splits", {})
-    known = [f"{label} {splits[dataset][:12]}" for dataset, label in labels.items() if dataset in splits]
-    return sentences(f"Splits: {', '.join(known)}") if known else ""
+def _datasets(content: dict[str, Any], paper: dict[str, Any]) -> dict[str, str]:
+    """What a reader must know about each dataset, by its label, and the split that runs saw, as far as it is known."""
+    notes, splits = {}, content.get("splits", {})
+    for name, label, note in zip(paper["datasets"], paper["dataset_labels"], paper["dataset_notes"], strict=True):
+        split = f"split {splits[name][:12]}" if name in splits else ""
+        if said := "; ".join(filter(None, (note.rstrip("."), split))):
+            notes[label] = sentences(f"{label}: {said}")
+    return notes

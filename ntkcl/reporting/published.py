@@ -32,8 +32,8 @@ def paper_tables(study: Study, name: str) -> list[dict[str, Any]]:
     """The tables of the paper that study `name` reproduces; none if it names none.
 
     Returns:
-        For each: `number`, `title`, `backbone`, `datasets`, `dataset_labels` and, in the paper's order, `methods` with
-        `label`, `venue` and `numbers[dataset][metric]`, which has `mean` and `std` as text.
+        For each: `number`, `title`, `backbone`, `datasets`, `dataset_labels`, `dataset_notes` and, in the paper's
+        order, `methods` with `label`, `venue` and `numbers[dataset][metric]`, which has `mean` and `std` as text.
 
     Raises:
         UserError: the CSV is missing, has a wrong line, or does not fit the study's tables.
@@ -78,5 +78,6 @@ def _table(number: str, table: PublishedTable, lines: list[Published], path: Pat
         "backbone": table.backbone,
         "datasets": table.datasets,
         "dataset_labels": [load_dataset(name).label for name in table.datasets],
+        "dataset_notes": [load_dataset(name).note for name in table.datasets],
         "methods": list(methods.values()),
     }

@@ -30,13 +30,13 @@ def show(reports: Path = REPORTS, console: Console | None = None) -> None:
     content = read_json(reports / "metrics.json")
     console = console or Console()
     for table in tables_of(content):
-        console.print(Text(table.caption, style="italic"))
+        console.print(Text(table.caption, style="italic"), "", sep="\n")
         for grid in _grids(table, console):
-            console.print(grid)
-        console.print(Text(table.note, style="dim"), "")
-    console.print(Text(notes_of(content), style="dim"), "")
+            console.print(grid, "")
+        console.print(*(Text(note, style="dim") for note in table.notes.values()), "", sep="\n")
+    console.print(Text(notes_of(content), style="dim"), "", sep="\n")
     if content["missing"]:
-        console.print(Text(_missing(content["missing"]) + "\n"))
+        console.print(Text(_missing(content) + "\n"))
     for what, where in _places(content["runs"], reports).items():
         console.print(Text(f"{what:<20}{where}"), soft_wrap=True)
 
@@ -52,7 +52,7 @@ def _grids(table: Table, console: Console) -> list[Grid]:
 
 
 def _grid(table: Table) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     grid.add_column("Method")
     for column in table.columns:
         grid.add_column(_heading(column), justify="right")
@@ -74,8 +74,11 @@ def _text(cell: Cell) -> Text:
     return Text(text_cell(text).replace(" ± ", "±").replace(" (n = ", " (n="), style="bold" if cell.best else "")
 
 
-def _missing(names: list[str]) -> str:
+def _missing(content: dict[str, Any]) -> str:
     """What has not run with the present settings: each by name, or, where that would fill the screen, in numbers."""
+    names = content["missing"]
+    if not content["runs"]:
+        return f"Not run yet: all {len(names)} runs; `ntkcl plan {content['study']}` says what they cost"
     start = f"Not run yet ({len(names)}):"
     if len(names) <= LIST_UP_TO:
         return f"{start} {', '.join(names)}"

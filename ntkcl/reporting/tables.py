@@ -51,6 +51,7 @@ def latex(table: Table) -> str:
 
     It takes both columns, if the page has two, and what is still wider shrinks.
     """
+    notes = " ".join([*table.notes.values(), table.common])
     lines = [
         r"\begin{table*}[htbp]",
         r"\centering\small\setlength{\tabcolsep}{4pt}\setlength{\belowcaptionskip}{4pt}",
@@ -64,7 +65,7 @@ def latex(table: Table) -> str:
         "\n\\midrule\n".join(map(_latex_rows, table.sections)),
         r"\bottomrule",
         r"\end{tabular}}",
-        rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {escape_latex(f'{table.note} {table.common}'.strip())}}}",
+        rf"\par\smallskip\parbox{{\linewidth}}{{\footnotesize {escape_latex(notes)}}}",
         r"\end{table*}",
     ]
     return "\n".join(lines) + "\n"
@@ -85,7 +86,7 @@ def _latex_rows(rows: list[Row]) -> str:
     """Rows; a little space between two methods that each have two lines."""
     lines = []
     for before, row in zip([None, *rows], rows, strict=False):
-        if before and before.published:
+        if before and before.published and not row.published:
             lines.append(r"\addlinespace[2pt]")
         lines.append(" & ".join(_latex_row(row)) + r" \\")
     return "\n".join(lines)
@@ -116,12 +117,13 @@ def published_latex_cell(cell: Cell) -> str:
 
 
 def markdown(table: Table) -> str:
-    """A caption, the table in parts of at most three datasets, and its note. Published rows are in italics.
+    """A caption, the table in parts of at most three datasets, and a list of notes. Published rows are in italics.
 
-    Markdown has no rules: the joint rows simply come last.
+    Markdown has no rules: the joint rows simply come after the others.
     """
     parts = "\n\n".join(map(_markdown_grid, table.folded(WIDTH)))
-    return f"**{escape_markdown(table.caption)}**\n\n{parts}\n\n{escape_markdown(table.note)}\n"
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in table.notes.values())
+    return "\n\n".join(filter(None, (f"**{escape_markdown(table.caption)}**", parts, notes))) + "\n"
 
 
 def _markdown_grid(table: Table) -> str:

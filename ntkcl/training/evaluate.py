@@ -29,7 +29,7 @@ def evaluate(run: Run, device: torch.device) -> dict:
     for index in range(len(sizes)):
         if index < len(run.tasks):
             learner = new_learner(run)
-            about = load_state(run.state_path(index), learner, run, run.tasks[: index + 1])
+            about = load_state(run.state_path(index), learner, run, run.tasks[: index + 1], stream)
             learner.to(device).eval()
             made_with += [about["provenance"]] if about["provenance"] not in made_with else []
         classes_seen = sum(sizes[: index + 1])
@@ -39,7 +39,7 @@ def evaluate(run: Run, device: torch.device) -> dict:
         "run": run.describe(),
         "digest": run.digest,
         "provenance": made_with,
-        "data": stream.images.labels.summary(),
+        "data": stream.summary,
         "metrics": run_metrics(predictions, sizes, run.method.protocol),
     }
     # gzip's header would hold the time and a name: without them, equal predictions are equal bytes

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, optim
 
+from ntkcl.batches import Batches, TaskImages
 from ntkcl.errors import UserError
-from ntkcl.methods.learner import Batches, Learner, TaskImages
+from ntkcl.methods.learner import Learner
 from ntkcl.settings import Task, Training
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ntkcl.backbones import about_backbone
+from ntkcl import backbones
 from ntkcl.config import Run
+from ntkcl.data.stream import TaskStream
 from ntkcl.errors import UserError
 from ntkcl.methods.learner import Learner
 from ntkcl.settings import Images, Model, Task, Training
@@ -21,28 +22,29 @@ FORMAT, VERSION = "ntkcl-state", 2
 LEARNER, RANDOM = "learner/", "random/"
 
 
-def save_state(path: Path, learner: Learner, run: Run, task: Task, classes: list[str], provenance: dict) -> None:
-    """Write the learner's state and torch's random state after `task`; `classes` are the names of all, in order.
+def save_state(path: Path, learner: Learner, run: Run, task: Task, stream: TaskStream, provenance: dict) -> None:
+    """Write the learner's state and torch's random state after `task` of `stream`.
 
     Raises:
         UserError: the file cannot be written.
     """
     about = {"digest": run.digest, "run": run.name, "seed": run.seed, "task": task.index, "tasks": task.count}
-    about |= {"classes": classes[: task.classes_seen], "provenance": provenance}
+    about |= {"classes": stream.classes[: task.classes_seen], "provenance": provenance}
+    about["content"] = stream.summary["content"]
     about["task_sizes"] = [each.size for each in run.tasks[: task.index + 1]]
-    backbone = about_backbone(run.backbone_name)
-    about["model"] = about_model(run.method.learner, backbone, run.settings, run.training, run.images)
+    weights = backbones.about(run.backbone_name)
+    about["model"] = about_model(run.method.learner, weights, run.settings, run.training, run.images)
     write_state(path, learner, about)
 
 
-def load_state(path: Path, learner: Learner, run: Run, learned: Iterable[Task]) -> dict:
-    """Load the state that `run` has after the tasks `learned` into `learner`, and torch's random state.
+def load_state(path: Path, learner: Learner, run: Run, learned: Iterable[Task], stream: TaskStream) -> dict:
+    """Load the state that `run` has after the tasks `learned` of `stream` into `learner`, and torch's random state.
 
     Returns:
         What the file says about itself.
 
     Raises:
-        UserError: the file is missing, truncated, foreign, or made with other settings.
+        UserError: the file is missing, truncated, foreign, or made with other settings, images or weights.
     """
     learned = list(learned)
     remedy = f"run `snakemake --cores all {path}`"
@@ -51,6 +53,10 @@ def load_state(path: Path, learner: Learner, run: Run, learned: Iterable[Task]) 
     tensors, about = read_tensors(path, FORMAT, VERSION, run.digest, remedy)
     if (about.get("run"), about.get("task")) != (run.name, learned[-1].index):
         raise UserError(f"{path} is the state of task {about.get('task')} of {about.get('run')}; {remedy}")
+    if about["content"] != stream.summary["content"]:
+        raise UserError(f"{path} was learned on other images than those in data/{run.dataset_name} now; {remedy}")
+    if about["model"]["weights"] != backbones.about(run.backbone_name)["fingerprint"]:
+        raise UserError(f"{path} was learned on other weights than those of {run.backbone_name} now; {remedy}")
     take_up(learner, tensors, learned, f"{path} does not fit its method", remedy)
     return about
 
@@ -102,5 +108,5 @@ def about_model(
     """What is needed to build a model again, in plain types; `backbone` is what its file says about itself."""
     models = {"settings": settings, "training": training, "images": images}
     about = {name: model.model_dump(mode="json") for name, model in models.items()}
-    about |= {"learner": learner, "backbone": backbone["backbone"], "backbone_digest": backbone["digest"]}
+    about |= {"learner": learner, "backbone": backbone["backbone"], "weights": backbone["fingerprint"]}
     return about | {"architecture": backbone["architecture"]}

@@ -17,10 +17,14 @@ from ntkcl.training.loop import LossLog, learn_task
 from ntkcl.training.state import load_state, save_state
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, wait: bool = True) -> torch.device:
     """The device called `name`: "cpu", "cuda", or "auto" for a GPU if there is one.
 
     A GPU is this process's until it ends: it waits while other processes have them all (`ntkcl.gpus`).
+
+    Args:
+        name: of the device.
+        wait: if false, "auto" shares a GPU with those who have it instead of waiting; for what is soon done.
 
     Raises:
         UserError: a GPU is asked for and there is none.
@@ -33,7 +37,8 @@ def choose_device(name: str) -> torch.device:
             raise UserError("no GPU that torch can use; take --device cpu, or install a driver")
         return torch.device("cpu")
     devices = gpus.visible()
-    device = torch.device("cuda", gpus.claim(devices, gpus.jobs_per_gpu()) if devices else 0)
+    index = gpus.claim(devices, gpus.jobs_per_gpu(), wait or name == "cuda") if devices else 0
+    device = torch.device("cuda", index)
     torch.cuda.set_device(device)
     return device
 
@@ -60,10 +65,10 @@ def train_task(
     torch.manual_seed(run.seed)  # the only generators that training draws from are torch's
     learner = new_learner(run)
     if index:
-        load_state(run.state_path(index - 1), learner, run, tasks[:index])
+        load_state(run.state_path(index - 1), learner, run, tasks[:index], stream)
     learner.to(device)
     log = learn_task(learner, task, stream.train_images(task, device), run.training, *([on_epoch] if on_epoch else []))
     path = run.state_path(index)
     write_text(path.with_name("losses.csv"), log.csv())
-    save_state(path, learner, run, task, stream.classes, provenance(device.type))
+    save_state(path, learner, run, task, stream, provenance(device.type))
     return log

@@ -22,7 +22,7 @@ rule prepare_data:
         "data/{dataset}/log.txt",
     benchmark:
         "data/{dataset}/benchmark.tsv"
-    threads: 1
+    threads: threads_each
     resources:
         mem_mb=8000,
         runtime=240,

@@ -16,7 +16,7 @@ rule evaluate_run:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/evaluate.log",
     benchmark:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/evaluate.benchmark.tsv"
-    threads: 1
+    threads: threads_each
     resources:
         gpu=int(uses_gpu),
         mem_mb=lambda wildcards, attempt: 8000 * attempt,

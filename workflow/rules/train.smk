@@ -21,7 +21,7 @@ rule train_task:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/task{task}/log.txt",
     benchmark:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/task{task}/benchmark.tsv"
-    threads: 1
+    threads: threads_each
     resources:
         gpu=int(uses_gpu),
         mem_mb=lambda wildcards, attempt: 8000 * attempt,

@@ -24,11 +24,14 @@ class Options(Model):
 
     `pattern` must match the whole path of a member, in capitals or not. Its groups are `image`, the name by which
     lists, split and manifest know the image, `class` and, for the split "folders", `split` (train or test).
+    `exclude` names images to be left out, each with the reason: an archive with a damaged original cannot be mended,
+    since it is bound by its checksum. Where the dataset's `counts` are exact, they are those without these images.
     """
 
     pattern: Annotated[str, with_groups("image", "class")]
     archives: list[str] = Field([], description="of the dataset's files; if not given all but those of the lists")
     split: Annotated[Folders | Stratified | Lists, Field(discriminator="kind")]
+    exclude: dict[str, str] = Field({}, description="images that are left out, with the reason")
 
     @model_validator(mode="after")
     def _has_split(self) -> "Options":
@@ -50,7 +53,8 @@ def make(options: Options, files: Mapping[str, Path]) -> FileSet:
     """The images that match the pattern and are in the split, to be read from the archives one after another.
 
     Raises:
-        UserError: an archive is missing, damaged or refused, holds no image or two of one name, or lacks listed ones.
+        UserError: an archive is missing, damaged or refused, holds no image or two of one name, or lacks listed or
+            excluded ones.
     """
     found = _found(options, files)
     splits, class_names = _split(found, options, files)
@@ -77,7 +81,9 @@ def _found(options: Options, files: Mapping[str, Path]) -> dict[str, Found]:
             found[named["image"]] = Found(archive, member, named["class"], (named.get("split") or "").lower())
     if not found:
         raise UserError(f"no image in {', '.join(archives)} matches the pattern {options.pattern}; mend the pattern")
-    return found
+    if unknown := options.exclude.keys() - found.keys():
+        raise UserError(f"exclude names '{min(unknown)}', but no image is called that; '{min(found)}' is one")
+    return {name: image for name, image in found.items() if name not in options.exclude}
 
 
 def _archives(options: Options, files: Mapping[str, Path]) -> list[str]:
@@ -97,7 +103,10 @@ def _split(found: dict[str, Found], options: Options, files: Mapping[str, Path])
     if isinstance(options.split, Stratified):
         classes = [image.class_name for image in found.values()]
         return dict(zip(found, stratified(list(found), classes, options.split), strict=True)), []
-    splits, targets = listed(options.split, files)
+    splits, targets = (
+        {name: value for name, value in of_all.items() if name not in options.exclude}
+        for of_all in listed(options.split, files)
+    )
     if missing := splits.keys() - found.keys():
         raise UserError(
             f"{len(missing)} images of {options.split.train} and {options.split.test} are in no archive, "

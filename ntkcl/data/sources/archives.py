@@ -14,6 +14,7 @@ from ntkcl.errors import UserError
 LARGEST_MEMBER = 2**28  # bytes; the largest of the datasets, CIFAR-100's training images, has 150 MiB
 ALWAYS_FINE = 2**30  # bytes in all
 LARGEST_RATIO = 100  # all members by the archive; photographs do not shrink at all
+LARGEST_HEADER = 2**20  # bytes of long names and the like, which tarfile reads whole
 
 Entry = tuple[str, int, Callable[[], bytes]]
 
@@ -47,10 +48,10 @@ def _entries(path: Path) -> Iterator[Entry]:
     with _readable(path):
         for name, size, read in _zip_entries(path) if _starts_with(path, b"PK") else _tar_entries(path):
             total += size
-            if size > LARGEST_MEMBER:
-                _refuse(path, name, f"has {size:,} bytes, more than {LARGEST_MEMBER:,}")
+            if not 0 <= size <= LARGEST_MEMBER:
+                raise _Refused(name, f"has {size:,} bytes, where 0 to {LARGEST_MEMBER:,} make sense")
             if total > most:
-                _refuse(path, name, f"brings the content to more than {most:,} bytes")
+                raise _Refused(name, f"brings the content to more than {most:,} bytes")
             yield name, size, read
 
 
@@ -59,10 +60,10 @@ def _zip_entries(path: Path) -> Iterator[Entry]:
         for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
             kind = info.external_attr >> 28  # of the Unix file type: 4 folder, 8 regular, 0 not given
             if kind not in (0, 4, 8):
-                _refuse(path, info.filename, "is a link or a device")
+                raise _Refused(info.filename, "is a link or a device")
             if info.flag_bits & 1:
-                _refuse(path, info.filename, "is encrypted")
-            name = _checked(path, info.filename)
+                raise _Refused(info.filename, "is encrypted")
+            name = _checked(info.filename)
             if not info.is_dir():
                 yield name, info.file_size, lambda info=info: archive.read(info)
 
@@ -70,11 +71,12 @@ def _zip_entries(path: Path) -> Iterator[Entry]:
 def _tar_entries(path: Path) -> Iterator[Entry]:
     # Python's gzip checks the sums and reads files of several parts; tarfile's own way with streams does neither.
     opened = gzip.open if _starts_with(path, b"\x1f\x8b") else open
-    with opened(path, "rb") as file, tarfile.open(fileobj=file, mode="r|", tarinfo=_Strict) as archive:
-        for info in archive:
-            name = _checked(path, info.name)
+    with opened(path, "rb") as file, _StrictFile.open(fileobj=file, mode="r|") as archive:
+        for info in iter(archive.next, None):
+            archive.members.clear()  # which else grow with the archive
+            name = _checked(info.name)
             if not (info.isfile() or info.isdir()):
-                _refuse(path, info.name, "is a link or a device")
+                raise _Refused(info.name, "is a link or a device")
             if info.isfile():
                 yield name, info.size, lambda info=info: archive.extractfile(info).read()
         while file.read(2**20):  # to the end, where gzip has its sum
@@ -82,25 +84,53 @@ def _tar_entries(path: Path) -> Iterator[Entry]:
 
 
 class _Strict(tarfile.TarInfo):
-    """tarfile takes a damaged header for the end of the archive; here it is an error."""
+    """A header, as strict as the archive has to be."""
 
     @classmethod
-    def fromtarfile(cls, archive: tarfile.TarFile) -> tarfile.TarInfo:
+    def fromtarfile(cls, archive: "_StrictFile") -> tarfile.TarInfo:
+        """The next header; tarfile takes a damaged one for the archive's end, and a missing end for one as well."""
         try:
             return super().fromtarfile(archive)
+        except tarfile.EmptyHeaderError as error:
+            raise tarfile.ReadError("the mark of its end is missing") from error
         except (tarfile.TruncatedHeaderError, tarfile.InvalidHeaderError) as error:
             raise tarfile.ReadError(str(error)) from error
 
+    def _proc_member(self, archive: "_StrictFile") -> tarfile.TarInfo:
+        """tarfile's way to read what a header announces; here absurd announcements end it before."""
+        if self.type == tarfile.XGLTYPE:
+            archive.for_all += self.size
+        else:
+            archive.for_next = archive.for_next + self.size if self.type in _HEADERS_OF_OTHERS else 0
+        if self.size < 0 or archive.for_all + archive.for_next > LARGEST_HEADER:
+            raise _Refused(self.name, f"announces {self.size:,} bytes; headers have at most {LARGEST_HEADER:,} in all")
+        return super()._proc_member(archive)
 
-def _checked(path: Path, name: str) -> str:
+    def _sparse(self, *_: object) -> None:
+        raise _Refused(self.name, "is sparse, as images never are")  # and its map may be endless
+
+    _proc_sparse = _proc_gnusparse_00 = _proc_gnusparse_01 = _proc_gnusparse_10 = _sparse
+
+
+_HEADERS_OF_OTHERS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE)
+
+
+class _StrictFile(tarfile.TarFile):
+    """Counts the bytes of headers that are held: those `for_all` members, and those `for_next`, the next one."""
+
+    tarinfo = _Strict
+    for_all = for_next = 0
+
+
+def _checked(name: str) -> str:
     parts = re.split(r"[/\\]", name)
     if parts[0] == "" or ".." in parts or re.match("[A-Za-z]:", name):
-        _refuse(path, name, "points outside the archive")
+        raise _Refused(name, "points outside the archive")
     return name.removeprefix("./")
 
 
-def _refuse(path: Path, name: str, reason: str) -> None:
-    raise UserError(f"{path} is refused: its member {name!r} {reason}; check where the file comes from")
+class _Refused(Exception):
+    """A member that no honest publisher makes: its name, and what is wrong."""
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:
@@ -113,7 +143,10 @@ def _readable(path: Path) -> Iterator[None]:
     """Errors of reading as errors of one line."""
     try:
         yield
+    except _Refused as error:
+        name, reason = error.args
+        raise UserError(f"{path} is refused: its member {name!r} {reason}; check where the file comes from") from error
     except NotImplementedError as error:
         raise UserError(f"{path} cannot be read ({error}); pack its content anew, as .zip or .tar") from error
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
         raise UserError(f"{path} is cut off or damaged ({error}); delete it and run the same command again") from error

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -35,7 +35,8 @@ def make(options: Options) -> FileSet:
     """The images that match the pattern, in the order of their names.
 
     Raises:
-        UserError: the folder is missing, holds no image or a link that leaves it, or a class cannot be split.
+        UserError: the folder is missing, holds no image, a link that leaves it or one image under two names, or a
+            class cannot be split.
     """
     folder = Path(options.path).expanduser()
     if not folder.is_dir():
@@ -49,12 +50,25 @@ def make(options: Options) -> FileSet:
     ids, classes = [match["image"] for match in matches], [match["class"] for match in matches]
     if twice := len(ids) - len(set(ids)):
         raise UserError(f"{twice} images in {folder} have the name of another; make the pattern tell them apart")
+    paths = [folder / match.string for match in matches]
+    if same := same_files(paths):
+        one, other = same
+        raise UserError(f"{paths[one]} and {paths[other]} are the same file, linked; remove one of them")
     if by_folder or isinstance(options.split, Folders):
         splits = [_split_of(match, folder) for match in matches]
     else:
         splits = stratified(ids, classes, options.split)
     labels = with_both_splits(Labels(ids, classes, splits))
-    return FileSet(labels, contents_of([folder / match.string for match in matches]))
+    return FileSet(labels, contents_of(paths))
+
+
+def same_files(paths: Iterable[Path]) -> tuple[int, int] | None:
+    """The positions of the first two paths that lead to one file, in whatever spelling and by whatever links."""
+    seen: dict[Path, int] = {}
+    for position, path in enumerate(paths):
+        if (first := seen.setdefault(path.resolve(), position)) != position:
+            return first, position
+    return None
 
 
 def contents_of(paths: list[Path]) -> Iterator[tuple[int, bytes]]:

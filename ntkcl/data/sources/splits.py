@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
 from ntkcl.data.images import Labels
@@ -20,7 +19,7 @@ class Folders(Model):
 
 
 class Stratified(Model):
-    """No split is published: a share of every class, drawn by seed."""
+    """No split is published: a share of every class, chosen by hashes of the seed and the names."""
 
     kind: Literal["stratified"] = "stratified"
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
@@ -31,8 +30,8 @@ def stratified(ids: Sequence[str], classes: Sequence[str], options: Stratified) 
     """The split, "train" or "test", of each image.
 
     Of n images of a class, `test_fraction` * n are test images, rounded to the nearest number (a half to the even one),
-    but at least 1 and at most n - 1. The draw depends on the seed and the names of the class and its images alone:
-    neither on the order of the images nor on other classes.
+    but at least 1 and at most n - 1: those whose sha256 of "seed/class/name" (in UTF-8) comes first. So the choice
+    depends neither on the order of the images nor on other classes, and on no version of a random generator.
 
     Raises:
         UserError: a class has a single image.
@@ -48,9 +47,8 @@ def stratified(ids: Sequence[str], classes: Sequence[str], options: Stratified) 
                 "add images or remove the class"
             )
         count = min(max(round(options.test_fraction * len(names)), 1), len(names) - 1)
-        key = int.from_bytes(hashlib.sha256(class_name.encode()).digest()[:8], "big")
-        order = np.random.default_rng([options.seed, key]).permutation(len(names))
-        test.update(np.array(sorted(names))[order[:count]].tolist())
+        keys = {name: hashlib.sha256(f"{options.seed}/{class_name}/{name}".encode()).digest() for name in names}
+        test.update(sorted(names, key=keys.get)[:count])
     return ["test" if name in test else "train" for name in ids]
 
 

@@ -4,7 +4,7 @@ import csv
 from pathlib import Path
 
 from ntkcl.data.images import FileSet, Labels
-from ntkcl.data.sources.folder import contents_of
+from ntkcl.data.sources.folder import contents_of, same_files
 from ntkcl.data.sources.splits import Stratified, known_split, stratified, with_both_splits
 from ntkcl.errors import UserError
 from ntkcl.settings import Model
@@ -23,26 +23,26 @@ def make(options: Options) -> FileSet:
     """The images of the table, in its order.
 
     Raises:
-        UserError: the table cannot be read or has other columns, an image is missing or stands there twice, or a
-            split is not "train" or "test".
+        UserError: the table cannot be read or has other columns, an image is missing or stands there twice, in
+            whatever spelling, or a split is not "train" or "test".
     """
     table = Path(options.csv).expanduser()
     rows = _rows(table)
-    lines: dict[str, int] = {}
-    for line, row in rows.items():
-        name, path = row["path"], table.parent / row["path"]
+    lines, names = list(rows), [row["path"] for row in rows.values()]
+    paths = [table.parent / name for name in names]
+    for line, path in zip(lines, paths, strict=True):
         if not path.is_file():
             raise UserError(f"{table}, line {line}: there is no image {path}; paths are relative to the table's folder")
-        if name in lines:
-            raise UserError(f"{table}, line {line}: '{name}' stands in line {lines[name]} already; remove one of them")
-        lines[name] = line
+    if same := same_files(paths):
+        first, line, name = lines[same[0]], lines[same[1]], names[same[1]]
+        raise UserError(f"{table}, line {line}: '{name}' is the image of line {first} already; remove one of them")
     classes = [row["label"] for row in rows.values()]
     if all("split" in row for row in rows.values()):
         splits = [known_split(row["split"], f"{table}, line {line}") for line, row in rows.items()]
     else:
-        splits = stratified(list(lines), classes, options.split)
-    labels = with_both_splits(Labels(list(lines), classes, splits))
-    return FileSet(labels, contents_of([table.parent / name for name in lines]))
+        splits = stratified(names, classes, options.split)
+    labels = with_both_splits(Labels(names, classes, splits))
+    return FileSet(labels, contents_of(paths))
 
 
 def _rows(table: Path) -> dict[int, dict[str, str]]:
