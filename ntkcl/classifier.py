@@ -68,7 +68,7 @@ class Classifier:
         self.training = validated(Training, training or {}, "training")
         self.images = validated(Images, self._backbone["images"] | (images or {}), "images")
         self.architecture = Architecture(**self._backbone["architecture"])
-        self.device = choose_device(device)
+        self.device = choose_device(device, wait=False)
         self.classes: list[str] = []
         self.task_sizes: list[int] = []
         self._is_closed = False

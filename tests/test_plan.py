@@ -200,7 +200,7 @@ def with_pipeline(folder: Path) -> None:
 
 def planned(*arguments: str) -> dict[str, int]:
     """How many jobs of each rule Snakemake plans."""
-    command = [Path(sys.executable).with_name("snakemake"), "--dry-run", "--quiet", "host", *arguments]
+    command = [Path(sys.executable).with_name("snakemake"), "--quiet", "host", "--dry-run", *arguments]
     done = subprocess.run(command, text=True, stdout=-1, stderr=subprocess.STDOUT)
     print(done.stdout)  # with the reasons, for when a test fails
     assert done.returncode == 0, done.stdout[-3000:]
