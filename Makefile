@@ -32,7 +32,8 @@ install: .venv/installed
 	@echo "installing 6 GB of packages into .venv: about two minutes"
 	$(PYTHON) -m venv .venv
 	pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
+	  --config-settings editable_mode=compat --editable .
 	touch $@
 
 # Writes requirements.lock anew: all platforms and Python versions, with hashes (uv writes no registry address by itself).
@@ -41,4 +42,4 @@ lock:
 	  --no-header --quiet --output-file requirements.lock
 
 clean:
-	rm -rf data backbones runs reports/tables.* reports/metrics.json reports/figures reports/logs .snakemake
+	rm -rf data backbones runs reports/tables.* reports/metrics.json reports/figures reports/logs reports/so_far .snakemake

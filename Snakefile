@@ -74,7 +74,8 @@ onstart:
     except UserError as error:
         sys.exit(f"error: {error}")
     if not touches:
-        print(cost.summary(config["study"]), file=sys.stderr)
+        planned = [(job.rule.name, job.wildcards) for job in workflow.dag.needrun_jobs()]
+        print(cost.summary(config["study"], planned), file=sys.stderr)
     # Most jobs are short, and importing torch and timm takes seconds: local jobs fork from a process that has done it.
     if here and not touches:
         warm.start()

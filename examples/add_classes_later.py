@@ -24,4 +24,4 @@ def main(saved: str, new_classes: str, *pictures: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if len(sys.argv) > 2 else sys.exit(__doc__)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ntkcl.classifier import Classifier
 from ntkcl.data.decoding import is_image
@@ -54,7 +54,7 @@ def print_rows(rows: Iterable[dict[str, Any]], top: int, as_json: bool, console:
         How many images could not be read.
     """
     console, errors = console or Console(), []
-    table = Table("image", *["label", "score"] * top)
+    table = Table(Column("image", overflow="fold", min_width=24), *["label", "score"] * top)
     writer = csv.writer(sys.stdout, delimiter="\t", lineterminator="\n")
     for row in rows:
         errors += [row["error"]] if "error" in row else []

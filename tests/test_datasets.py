@@ -1,5 +1,6 @@
 """The nine datasets, in small, from the publisher's server to the tasks that a learner meets."""
 
+import json
 import os
 import pickle
 import re
@@ -317,3 +318,33 @@ def test_a_kill_in_the_middle_leaves_nothing_and_the_next_run_succeeds(project, 
     data.prepare("kvasir")
     assert len(data.load("kvasir").labels) == len(miniature.images)
     assert sorted(file.name for file in Path("data/kvasir").iterdir()) == ["images.safetensors", "manifest.csv"]
+
+
+def test_a_wrong_file_put_there_by_hand_is_not_what_the_right_one_is_compared_with(project, server):
+    miniature = MINIATURES["plantvillage"]()
+    publish("plantvillage", miniature, server)
+    path = Path("downloads/plantvillage/plantdisease.zip")
+    assert "must be fetched by hand" in failure("plantvillage")
+    path.write_bytes(b"no zip")  # into the folder that the message named
+    assert "delete it" in failure("plantvillage")
+    path.write_bytes(miniature.files["plantdisease.zip"])
+    data.prepare("plantvillage")
+    checksums = json.loads(Path("params/checksums.json").read_text())
+    assert list(checksums) == ["plantvillage/plantdisease.zip"]
+
+
+def test_far_fewer_images_than_reported_are_an_error_and_some_fewer_a_warning(project, server, capsys):
+    miniature = MINIATURES["eurosat"]()
+    publish("eurosat", miniature, server)
+    path = Path("params/datasets/eurosat.yaml")
+    content = yaml.safe_load(path.read_text())
+    train, test = miniature.counts["train"], miniature.counts["test"]
+    for reported, odd in ((2 * train, "error"), (round(1.05 * train), "warning"), (train, "")):
+        content["counts"] = {"train": reported, "test": test, "exact": False}
+        path.write_text(yaml.safe_dump(content))
+        clear_settings()
+        if odd == "error":
+            assert f"{reported + test} images are reported, {train + test} were found" in failure("eurosat")
+        else:
+            data.prepare("eurosat")
+            assert ("images are reported" in capsys.readouterr().err) == (odd == "warning")

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ntkcl import fetching
 from ntkcl.errors import UserError
-from ntkcl.fetching import fetch, status, transfer
+from ntkcl.fetching import confirm, fetch, status, transfer
 from ntkcl.settings import File
 from tests.server import Behaviour, FileServer
 
@@ -79,6 +79,8 @@ def test_a_file_put_there_by_hand_needs_no_network(server: FileServer):
     assert fetched(File(urls=[server.url("a.bin")])) == CONTENT
     assert fetched(File(by_hand="a DVD")) == CONTENT
     assert not server.requests
+    assert not RECORDS.exists()  # it may be the wrong one: it is recorded when it has proved to be of use
+    confirm("set", {"a.bin": File(by_hand="a DVD")})
     assert json.loads(RECORDS.read_text()) == {"set/a.bin": {"sha256": SHA256, "size": len(CONTENT)}}
 
 

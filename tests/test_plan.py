@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -66,6 +67,17 @@ def finished(tiny):
     return run
 
 
+def jobs_of(study: str) -> list[tuple[str, SimpleNamespace]]:
+    """The jobs that Snakemake plans where nothing is there."""
+    jobs, runs = [], runs_of(load_study(study))
+    for run in runs:
+        names = dict(dataset=run.dataset_name, backbone=run.backbone_name, variant=run.variant, seed=str(run.seed))
+        jobs += [("train_task", SimpleNamespace(**names, task=str(task.index))) for task in run.tasks]
+        jobs += [("evaluate_run", SimpleNamespace(**names)), ("prepare_data", SimpleNamespace(**names))]
+        jobs += [("fetch_backbone", SimpleNamespace(**names))]
+    return jobs
+
+
 def test_images_are_those_that_are_computed(finished):
     run, batch_size = finished, finished.training.batch_size
     trained = 0
@@ -124,7 +136,7 @@ def test_hours_come_from_a_measurement(tiny, monkeypatch):
     assert work.hours == pytest.approx((work.trained / speed["train"] + work.seen / speed["evaluate"]) / 3600)
     assert cost.total(cost.work_of(run, speeds) for run in runs).hours > work.hours
     assert f"hours: on {device}" in measured.output.replace("\n", " ")
-    assert f"hours on {device}" in cost.summary("quickstart")
+    assert f"hours on {device}" in cost.summary("quickstart", jobs_of("quickstart"))
     # another batch size is another speed: not known
     assert cost.compute_key(ntk_cl) != cost.compute_key(runs[0])
     assert cost.total([work, cost.Work(runs=1, hours=None)]).hours is None
@@ -152,7 +164,12 @@ def test_the_plan_names_every_dataset_and_the_unknown(project):
     assert "0 of 90" in output
     assert "710" in output
     assert "?" in CliRunner().invoke(main, ["plan", "quickstart"], catch_exceptions=False).output
-    assert cost.summary("paper").startswith("study paper: 90 runs, 0 done, 710 training jobs, 2.5e+08 images")
+    everything = cost.summary("paper", jobs_of("paper"))
+    assert everything.startswith("study paper: 90 runs, 0 done, now 710 training jobs, 245 million images to compute")
+    assert "plantvillage and vtab: files to be fetched by hand" in everything
+    part = cost.summary("paper", [job for job in jobs_of("paper") if job[1].dataset == "cifar100"])
+    assert "now 100 training jobs, 11 million images to compute, about 925 MB to download" in part
+    assert "by hand" not in part
 
 
 def test_images_are_counted_where_their_number_is_a_guess(project):
@@ -174,7 +191,7 @@ def test_the_summary_says_what_goes_to_the_disk(project):
     sizes = cost.downloads("paper")
     assert cost.made_bytes("paper") == sum(size for size, _ in sizes.values())
     twice = cost.in_bytes(2 * cost.made_bytes("paper"))
-    assert f"to download; about {twice} of disk" in cost.summary("paper")
+    assert f"to download, about {twice} of disk" in cost.summary("paper", jobs_of("paper"))
     for owner in sizes:
         dataset = owner in load_study("paper").datasets
         files = config.load_dataset(owner).files if dataset else config.load_backbone(owner).weights.files
@@ -182,8 +199,10 @@ def test_the_summary_says_what_goes_to_the_disk(project):
             path = downloads_folder() / owner / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
-    assert f"\nabout {cost.in_bytes(cost.made_bytes('paper'))} of disk" in cost.summary("paper")
-    assert "disk" not in cost.summary("quickstart")
+    made = cost.summary("paper", jobs_of("paper"))
+    assert f"compute, about {cost.in_bytes(cost.made_bytes('paper'))} of disk" in made
+    assert "by hand" not in made
+    assert "disk" not in cost.summary("quickstart", jobs_of("quickstart"))
 
 
 def test_longer_tasks_get_more_of_a_cluster_s_time(project):

@@ -17,6 +17,7 @@ from ntkcl.errors import UserError
 from ntkcl.files import read_json
 from ntkcl.reporting.collect import aggregate
 from ntkcl.reporting.figures import accuracy_figure, write_figures
+from ntkcl.reporting.report import SO_FAR
 from ntkcl.reporting.show import show
 from ntkcl.reporting.tables import escape_latex, escape_markdown, write_tables
 from tests.conftest import REPOSITORY, clear_settings
@@ -216,7 +217,8 @@ def test_the_command_reports_what_has_finished(study):
     done = CliRunner().invoke(main, ["report", study])
     assert done.exit_code == 0, done.output
     assert "11.00 (n=1)" in done.output and "Not run yet (89)" in done.output
-    assert "11.00^{n=1}" in (REPORTS / "tables.tex").read_text() and (REPORTS / "figures/accuracy.png").exists()
+    assert "11.00^{n=1}" in (SO_FAR / "tables.tex").read_text() and (SO_FAR / "figures/accuracy.png").exists()
+    assert not REPORTS.joinpath("tables.tex").exists()  # Snakemake's, of studies that have finished
     done = CliRunner().invoke(main, ["aggregate", study])
     assert done.exit_code == 1 and "was made with other settings" in done.output
 

@@ -13,7 +13,7 @@ from ntkcl.backbones import build, difference, write
 from ntkcl.backbones.timm_vit import VisionTransformer, create_model, list_models
 from ntkcl.config import PARAMS, load_backbone
 from ntkcl.errors import UserError, nearest
-from ntkcl.fetching import fetch
+from ntkcl.fetching import confirm, fetch
 from ntkcl.fetching.checksums import recorded, records_path
 from ntkcl.settings import Architecture
 
@@ -32,6 +32,7 @@ def adopt(name: str) -> None:
     ((file_name, path),) = fetch(name, backbone.weights.files).items()
     tensors = read_checkpoint(path, backbone.architecture, backbone.weights.timm)
     write(name, tensors, _origin(name, file_name, path))
+    confirm(name, backbone.weights.files)
 
 
 def check_tag(tag: str, architecture: Architecture, where: str) -> None:

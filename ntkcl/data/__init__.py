@@ -12,14 +12,14 @@ from ntkcl.data.labels import Labels
 from ntkcl.data.packed import PackedSet
 from ntkcl.data.sources import options_of, source_module
 from ntkcl.errors import UserError
-from ntkcl.fetching import fetch
+from ntkcl.fetching import confirm, fetch
 from ntkcl.fetching.checksums import expected
 from ntkcl.files import write_json
 from ntkcl.lock import alone
 from ntkcl.settings import Dataset
 from ntkcl.tensors import checked_metadata
 
-FAR = 0.02  # by so much the number of images may differ from one that is only reported, without a warning
+FAR, MUCH = 0.02, 0.1  # by so much the number of images may differ from a reported one without a warning, an error
 
 
 def folder(name: str) -> Path:
@@ -35,8 +35,11 @@ def fetch_files(name: str) -> None:
     """
     files = load_dataset(name).files
     paths = fetch(name, files)
-    known = {file: expected(f"{name}/{file}", files[file]) for file in files}
-    content = {file: {"bytes": paths[file].stat().st_size} | known[file].checksums for file in files}
+    content = {}
+    for file, path in paths.items():
+        known = expected(f"{name}/{file}", files[file])
+        checksum = known.checksums.get("sha256") or known.check(path)["sha256"]
+        content[file] = {"size": path.stat().st_size, "sha256": checksum}
     write_json(folder(name) / "source.json", content)
 
 
@@ -64,6 +67,7 @@ def prepare(name: str, threads: int = 1) -> None:
         images = make(options, files) if files else make(options)
         _check_counts(images.labels, dataset, f"params/datasets/{name}.yaml")
         write_images(folder(name), images, {"dataset": name, "digest": dataset_digest(name)}, threads)
+        confirm(name, dataset.files)
 
 
 def load(name: str, check: bool = True) -> ImageSet | PackedSet:
@@ -100,17 +104,27 @@ def _check_space(name: str, files: dict[str, Path]) -> None:
 
 def _check_counts(labels: Labels, dataset: Dataset, where: str) -> None:
     made = len(labels.class_names)
+    if made != dataset.classes and dataset.files:
+        raise UserError(
+            f"{where}: {dataset.classes} classes are published, {made} were found; the files are not what they should "
+            "be, or classes is wrong"
+        )
     if made != dataset.classes:
         raise UserError(
             f"{where}: classes is {dataset.classes}, but the source '{dataset.source}' made {made}; "
             f"set classes to {made}, and first_task and later_tasks to match"
         )
-    for split in ("train", "test") if dataset.counts else ():
-        expected, found = getattr(dataset.counts, split), labels.splits.count(split)
-        if dataset.counts.exact and expected != found:
+    if (counts := dataset.counts) and abs(counts.train + counts.test - len(labels)) > MUCH * len(labels):
+        raise UserError(
+            f"{where}: {counts.train + counts.test} images are reported, {len(labels)} were found; the files are not "
+            "what they should be, or counts is wrong"
+        )
+    for split in ("train", "test") if counts else ():
+        expected, found = getattr(counts, split), labels.splits.count(split)
+        if counts.exact and expected != found:
             raise UserError(
                 f"{where}: {expected} {split} images are published, {found} were found; the files are not what "
                 "they should be, or counts is wrong"
             )
-        if abs(expected - found) > FAR * expected:
+        if abs(expected - found) > FAR * expected:  # only reported, or a guess: no error
             print(f"warning: {where}: about {expected} {split} images are reported, {found} found", file=sys.stderr)

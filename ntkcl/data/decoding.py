@@ -4,7 +4,7 @@ import io
 import warnings
 from pathlib import PurePath
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ntkcl.errors import UserError
 
@@ -28,6 +28,8 @@ def decode(content: bytes, name: str) -> Image.Image:
         image = Image.open(io.BytesIO(content))
         image.load()
         return image
+    except UnidentifiedImageError as error:
+        raise UserError(f"{name} cannot be read as an image (it is none of a known format)") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UserError(f"{name} cannot be read as an image ({error})") from error
 

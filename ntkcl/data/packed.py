@@ -153,4 +153,4 @@ def _all_decodable(images: FileSet, threads: int) -> Iterator[tuple[int, bytes]]
         collect(0)
     if damages:
         more = f", and {len(damages) - MOST_NAMED} more" if len(damages) > MOST_NAMED else ""
-        raise UserError(f"{'; '.join(damages[:MOST_NAMED])}{more}; mend these images or leave them out")
+        raise UserError(f"{'; '.join(damages[:MOST_NAMED])}{more}; mend what they come from, or leave them out")

@@ -92,6 +92,8 @@ def class_of_each(dataset: LabelledImages, names: Sequence[str] | None = None) -
     Raises:
         UserError: there is no image, one cannot be read, or a label has no name.
     """
+    if isinstance(dataset, str | Path):
+        raise UserError(f"'{dataset}' is a path; give a dataset, such as torchvision's ImageFolder('{dataset}')")
     labels = [item(dataset, index)[1] for index in range(len(dataset))]
     if not labels:
         raise UserError("the dataset has no images; give at least one of each class")

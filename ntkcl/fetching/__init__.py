@@ -55,6 +55,20 @@ def fetch(owner: str, files: dict[str, File], console: Console | None = None) ->
     return {name: path_of(owner, name) for name in files}
 
 
+def confirm(owner: str, files: dict[str, File]) -> None:
+    """Record the files that a person put there, now that they have proved to be of use.
+
+    A wrong one must not be what the right one is compared with.
+
+    Raises:
+        UserError: a record cannot be written.
+    """
+    for name, file in files.items():
+        download = _Download(owner, name, file, Console(stderr=True))
+        if not file.sha256 and not recorded(download.key):
+            download.remember(download.expected.check(download.path), Origin())
+
+
 def status(owner: str, files: dict[str, File]) -> dict[str, str]:
     """What is there of each file, without a look inside: "present (size)", "partial (size)", "missing" or "by hand"."""
     return {name: _status(path_of(owner, name), file) for name, file in files.items()}
@@ -95,6 +109,7 @@ class _Download:
         """Verify the file where it lies, or bring it there."""
         if not self.path.is_file():
             if not self.file.urls:
+                self.path.parent.mkdir(parents=True, exist_ok=True)  # where it is to be put
                 raise UserError(f"{self.key} must be fetched by hand: {self._by_hand()}")
             lock = self.path.with_name(f".{self.name}.lock")
             with alone(lock, f"fetches {self.key}", "make it writable, or set NTKCL_DOWNLOADS to another folder"):
@@ -138,6 +153,11 @@ class _Download:
     def _accept(self, path: Path, origin: Origin) -> None:
         """Verify the file at `path`, and record it if it is the first to come."""
         found = self.expected.check(path)
+        if origin.url:
+            self.remember(found, origin)
+
+    def remember(self, found: dict[str, str | int], origin: Origin) -> None:
+        """Record the file if it is the first to come and no sha256 of it is published."""
         if not self.file.sha256 and not recorded(self.key):
             url, revision = origin.url, origin.revision
             record(self.key, Record(sha256=found["sha256"], size=found["size"], url=url, revision=revision))

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-from ntkcl.config import Run, digest_of, load_backbone, load_dataset, load_study, runs_of
+from ntkcl.config import Run, digest_of, load_backbone, load_dataset, load_study, resolve, runs_of
 from ntkcl.errors import UserError
 from ntkcl.fetching import downloads_folder
 from ntkcl.files import read_json
@@ -95,12 +96,25 @@ def work_of(run: Run, speeds: dict[str, dict]) -> Work:
     """
     if _is_done(run):
         return Work(runs=1, done=1)
-    missing = [task for task in run.tasks if not run.state_path(task.index).exists()]
-    images = [training_images(run, task) for task in missing]
-    trained, seen = sum(image[0] for image in images), sum(image[1] for image in images) + evaluation_images(run)
+    missing = [task.index for task in run.tasks if not run.state_path(task.index).exists()]
+    tasks = total(task_work(run, task, speeds) for task in missing)
+    return Work(runs=1) + tasks + evaluation_work(run, speeds)
+
+
+def task_work(run: Run, task: int, speeds: dict[str, dict]) -> Work:
+    """What training a task takes."""
+    return _work(run, 1, *training_images(run, run.tasks[task]), speeds)
+
+
+def evaluation_work(run: Run, speeds: dict[str, dict]) -> Work:
+    """What evaluating all states of a run takes."""
+    return _work(run, 0, 0, evaluation_images(run), speeds)
+
+
+def _work(run: Run, jobs: int, trained: float, seen: float, speeds: dict[str, dict]) -> Work:
     speed = speeds.get(compute_key(run))
     hours = (trained / speed["train"] + seen / speed["evaluate"]) / 3600 if speed and seen else None
-    return Work(1, 0, len(missing), trained, seen, hours)
+    return Work(0, 0, jobs, trained, seen, hours)
 
 
 def total(works: Iterable[Work]) -> Work:
@@ -139,18 +153,50 @@ def _needed(study_name: str) -> dict[str, dict[str, File]]:
     return needed | {name: origin.files for name, origin in weights.items() if origin}
 
 
-def summary(study_name: str) -> str:
-    """A study's cost in two lines at most, from what is known without computing anything."""
-    runs = runs_of(load_study(study_name))
+def summary(study_name: str, jobs: Iterable[tuple[str, Any]]) -> str:
+    """What the planned `jobs` of a study cost, from what is known without computing anything.
+
+    Args:
+        study_name: the study.
+        jobs: rule and wildcards of each.
+    """
+    runs, jobs = runs_of(load_study(study_name)), list(jobs)
     device, speeds = measured(runs)
-    work, size = total(work_of(run, speeds) for run in runs), sum(size for size, _ in downloads(study_name).values())
-    disk = size + made_bytes(study_name)
-    parts = [f"study {study_name}: {work.runs} runs, {work.done} done", f"{work.jobs} training jobs"]
-    parts += [f"{work.trained + work.seen:.2g} images to compute"] if work.seen else []
+    work = total(_job_work(rule, wildcards, speeds) for rule, wildcards in jobs)
+    made = {w.dataset for rule, w in jobs if rule == "prepare_data"}
+    made |= {w.backbone for rule, w in jobs if rule == "fetch_backbone"}
+    size = sum(size for owner, (size, _) in downloads(study_name).items() if owner in made)
+    needed = {name: files for name, files in _needed(study_name).items() if name in made}
+    disk = size + sum(_bytes(file) for files in needed.values() for file in files.values())
+    parts = [f"study {study_name}: {len(runs)} runs, {sum(map(_is_done, runs))} done", f"now {work.jobs} training jobs"]
+    parts += [f"{in_words(work.trained + work.seen)} images to compute"] if work.seen else []
     parts += [f"about {work.hours:.1f} hours on {device}"] if device and work.hours else []
-    needs = [f"about {in_bytes(size)} to download"] if size else []
-    needs += [f"about {in_bytes(disk)} of disk besides the runs"] if disk else []
-    return ", ".join(parts) + "\n" + "; ".join([*needs, f"what it costs: ntkcl plan {study_name}"])
+    parts += [f"about {in_bytes(size)} to download"] if size else []
+    parts += [f"about {in_bytes(disk)} of disk besides the runs"] if disk else []
+    by_hand = [name for name in by_hands(study_name) if name in made]
+    asks = [f"{' and '.join(by_hand)}: files to be fetched by hand, see `ntkcl data list`"] if by_hand else []
+    return "\n".join([", ".join(parts) + f" (more: ntkcl plan {study_name})", *asks])
+
+
+def by_hands(study_name: str) -> list[str]:
+    """The datasets of a study that wait for a file that a person must fetch."""
+    return [
+        owner
+        for owner, files in _needed(study_name).items()
+        if any(not (file.urls or (downloads_folder() / owner / name).exists()) for name, file in files.items())
+    ]
+
+
+def _job_work(rule: str, wildcards: Any, speeds: dict[str, dict]) -> Work:
+    if rule not in ("train_task", "evaluate_run"):
+        return Work()
+    run = resolve(wildcards.dataset, wildcards.backbone, wildcards.variant, int(wildcards.seed))
+    return task_work(run, int(wildcards.task), speeds) if rule == "train_task" else evaluation_work(run, speeds)
+
+
+def in_words(count: float) -> str:
+    """A number for people."""
+    return f"{count / 1e6:,.0f} million" if count >= 1e7 else f"{count:,.0f}"
 
 
 def in_bytes(size: float) -> str:

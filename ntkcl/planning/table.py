@@ -35,6 +35,10 @@ def show(study: str, console: Console | None = None) -> None:
     table.add_row("all", "", *_cells(everything, disk))
     console.print(table)
     _say_bytes(study, disk, console)
+    if by_hand := cost.by_hands(study):
+        console.print(f"by hand: {' and '.join(by_hand)} (how: ntkcl data list)")
+    if not everything.seen:
+        return
     if speeds:
         console.print(f"hours: on {device}, measured with random images (runs/throughput.json)")
     else:
@@ -42,7 +46,7 @@ def show(study: str, console: Console | None = None) -> None:
 
 
 def _cells(work: cost.Work, states: int) -> list[str]:
-    hours = "-" if work.hours is None else f"{work.hours:.1f}"
+    hours = "-" if work.hours is None or not work.seen else f"{work.hours:.1f}"
     known = work.seen or not work.jobs  # the size of a dataset of one's own is known when it has been prepared
     images = [f"{count / 1e6:.2f}" if known else "?" for count in (work.trained, work.seen)]
     return [f"{work.done} of {work.runs}", f"{work.jobs:,}", *images, hours, cost.in_bytes(states)]
@@ -60,11 +64,10 @@ def _say_bytes(study: str, states: int, console: Console) -> None:
     sizes = cost.downloads(study)
     size, unknown = sum(size for size, _ in sizes.values()), sum(unknown for _, unknown in sizes.values())
     parts = ", ".join(f"{owner} {cost.in_bytes(part)}" for owner, (part, _) in sizes.items() if part)
-    console.print(f"to download: {cost.in_bytes(size)}" + (f" ({parts})" if parts else ""))
+    if size:
+        console.print(f"to download: {cost.in_bytes(size)} ({parts})")
     if unknown:
         console.print(f"and {unknown} files whose size is not known")
-    made = cost.in_bytes(cost.made_bytes(study))
-    console.print(
-        f"disk: {cost.in_bytes(states)} for the states of all runs, {cost.in_bytes(size)} for these downloads, about "
-        f"{made} for the images and weights made from downloads"
-    )
+    made = cost.made_bytes(study)
+    also = f", {cost.in_bytes(size)} for these downloads, about {cost.in_bytes(made)} for what is made from downloads"
+    console.print(f"disk: {cost.in_bytes(states)} for the states of all runs" + (also if made else ""))

@@ -1,5 +1,6 @@
 """How many images a second a learner trains on and predicts, and how large its states are."""
 
+import sys
 import time
 from collections.abc import Iterator
 
@@ -17,6 +18,7 @@ from ntkcl.settings import Task
 from ntkcl.training.loop import learn_task
 
 WARM_UP, ENOUGH, MOST = 2, 5.0, 50  # steps that do not count, seconds that are enough, most steps
+ON_CPU = 4  # images of a step on a CPU, where larger batches take longer and are no faster
 
 
 class RandomImages:
@@ -32,17 +34,20 @@ class RandomImages:
 
     def epoch(self, batch_size: int) -> Batches:
         """Batches until the speed is known; the generator's consumer computes on each."""
-        batch, start, step = self._batch(batch_size), self._now(), 0
-        while step <= WARM_UP or (step < MOST and self._now() - start < ENOUGH):
-            if step == WARM_UP:
+        batch_size = min(batch_size, ON_CPU) if self.device.type == "cpu" else batch_size
+        batch, start, counted = self._batch(batch_size), self._now(), -WARM_UP
+        while counted < 1 or (counted < MOST and self._now() - start < ENOUGH):
+            if counted < 0 and self._now() - start > ENOUGH:  # so slow that a start is none of the time
+                counted = 0
+            if counted == 0:
                 start = self._now()
             yield batch
-            step += 1
-        self.rate = batch_size * (step - WARM_UP) / (self._now() - start)
+            counted += 1
+        self.rate = batch_size * counted / (self._now() - start)
 
     def in_order(self, batch_size: int = 64) -> Batches:
-        """Two images of every class."""
-        images, labels = self._batch(2 * self.task.size)
+        """An image of every class."""
+        images, labels = self._batch(self.task.size)
         return zip(images.split(batch_size), labels.split(batch_size), strict=True)
 
     def _batch(self, size: int) -> tuple[Tensor, Tensor]:
@@ -71,7 +76,9 @@ def measure(run: Run, device: torch.device) -> dict[str, float]:
 def measure_all(runs: list[Run], device: torch.device) -> Iterator[tuple[Run, dict[str, float]]]:
     """Measure every kind of computing that `runs` have, once each, and keep it in `runs/throughput.json`."""
     kinds = {compute_key(run): run for run in runs}
-    for key, run in kinds.items():
+    for number, (key, run) in enumerate(kinds.items(), start=1):
+        what = f"{run.variant} with {run.backbone_name}, batches of {run.training.batch_size}"
+        print(f"timing {number} of {len(kinds)} kinds of runs: {what}", file=sys.stderr, flush=True)
         speed = measure(run, device)
         known = read_json(THROUGHPUT) if THROUGHPUT.exists() else {}
         names = {"backbone": run.backbone_name, "variant": run.variant, "batch_size": run.training.batch_size}

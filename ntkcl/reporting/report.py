@@ -1,17 +1,17 @@
 """The report of a study that is still running, from whatever has finished."""
 
-import os
 from pathlib import Path
 
-from ntkcl import adoption
 from ntkcl.reporting.collect import aggregate
 from ntkcl.reporting.figures import write_figures
 from ntkcl.reporting.show import show
 from ntkcl.reporting.tables import write_tables
 
+SO_FAR = Path("reports") / "so_far"  # beside what Snakemake makes when all has finished
+
 
 def report(study: str, digests: dict[Path, str]) -> None:
-    """Make tables and figures of what has finished in `study`, and print them.
+    """Make tables and figures of what has finished in `study` in `reports/so_far`, and print them.
 
     Args:
         study: its name.
@@ -20,9 +20,7 @@ def report(study: str, digests: dict[Path, str]) -> None:
     Raises:
         UserError: what `ntkcl.reporting.collect.aggregate` raises.
     """
-    aggregate(study, digests, unfinished=True)
-    write_tables()
-    write_figures()
-    for path in adoption.REPORTS:  # Snakemake must not take them for the report of a finished study
-        os.utime(path, (adoption.LONG_AGO, adoption.LONG_AGO))
-    show()
+    aggregate(study, digests, unfinished=True, reports=SO_FAR)
+    write_tables(SO_FAR)
+    write_figures(SO_FAR)
+    show(SO_FAR)
