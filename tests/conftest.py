@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ntkcl import config
+from tests.server import FileServer
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -50,3 +51,10 @@ def tiny(tiny_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     clear_settings()
     yield folder
     clear_settings()
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory):
+    """A server of what publishers have."""
+    with FileServer(tmp_path_factory.mktemp("publisher")) as server:
+        yield server

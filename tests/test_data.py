@@ -215,3 +215,14 @@ def test_a_number_of_images_that_differs_from_reports_is_said(project: Path, cap
         else:
             data.prepare("small")
             assert ("about 1100 train images are reported, 1258 found" in capsys.readouterr().err) == (train == 1100)
+
+
+def test_a_dataset_is_current_only_when_both_files_are_there_and_fit(prepared: Path) -> None:
+    """A process that was killed between the two leaves pixels alone: one that waited for it must go on itself."""
+    assert data.is_current("small")
+    manifest = prepared / "manifest.csv"
+    rows = manifest.read_text()
+    manifest.write_text(rows[: rows.rindex("digit")])
+    assert not data.is_current("small")
+    manifest.unlink()
+    assert not data.is_current("small")

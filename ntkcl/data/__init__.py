@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.filesize import decimal
 
 from ntkcl.config import dataset_digest, load_dataset
-from ntkcl.data.images import FORMAT, PIXELS, VERSION, ImageSet, read_images, write_images
+from ntkcl.data.images import ImageSet, read_images, write_images
 from ntkcl.data.labels import Labels
 from ntkcl.data.packed import PackedSet
 from ntkcl.data.sources import options_of, source_module
@@ -17,7 +17,6 @@ from ntkcl.fetching.checksums import expected
 from ntkcl.files import write_json
 from ntkcl.lock import alone
 from ntkcl.settings import Dataset
-from ntkcl.tensors import checked_metadata
 
 FAR, MUCH = 0.02, 0.1  # by so much the number of images may differ from a reported one without a warning, an error
 
@@ -85,9 +84,9 @@ def load(name: str, check: bool = True) -> ImageSet | PackedSet:
 
 
 def is_current(name: str) -> bool:
-    """Whether the dataset `name` is prepared with the present settings."""
+    """Whether the dataset `name` is prepared with the present settings: both files, and they fit each other."""
     try:
-        checked_metadata(folder(name) / PIXELS, FORMAT, VERSION, dataset_digest(name), "")
+        load(name, check=False)
     except UserError:
         return False
     return True
