@@ -10,10 +10,17 @@ Batches = Iterable[tuple[Tensor, Tensor]]
 
 
 class TaskImages(Protocol):
-    """The training images of one task."""
+    """The training images of one task; each of several processes (`ntkcl.parallel`) gets its share."""
 
-    def epoch(self, batch_size: int) -> Batches:
-        """One pass in random order, as seen in training."""
+    def epoch(self, batch_size: int, done: int = 0) -> Batches:
+        """One pass in random order, as seen in training: the process's share of each batch, and all of its labels.
+
+        All that is random is drawn before this returns, not when batches are taken.
+
+        Args:
+            batch_size: images of a batch, of all processes together.
+            done: how many batches to leave out, at the beginning.
+        """
 
     def in_order(self) -> Batches:
-        """One pass in order, as seen in testing."""
+        """One pass in order, as seen in testing, over the process's share of the images; at least one batch."""

@@ -17,12 +17,14 @@ from ntkcl.data.loading import ViewedImages
 from ntkcl.data.pictures import Given, LabelledImages, class_of_each, item, picture
 from ntkcl.errors import UserError
 from ntkcl.methods import learner_class
+from ntkcl.peft.vit import in_precision
 from ntkcl.provenance import provenance
 from ntkcl.settings import Architecture, Images, Task, Training, tasks_of
 from ntkcl.tensors import read_tensors
 from ntkcl.training.loop import LossLog, learn_task
-from ntkcl.training.state import FORMAT, VERSION, about_model, random_state, set_random_state, take_up, write_state
-from ntkcl.training.train import choose_device
+from ntkcl.training.random import random_state, set_random_state
+from ntkcl.training.state import FORMAT, VERSION, about_model, take_up, write_state
+from ntkcl.training.train import choose_device, precision_on
 from ntkcl.validation import validated
 
 
@@ -75,6 +77,7 @@ class Classifier:
         self._random: dict[str, Tensor] = {}
         with self._apart():
             torch.manual_seed(seed)
+            vit = in_precision(vit, precision_on(self.device, self.training))
             self._learner = learner(vit, self.settings).to(self.device)
 
     def learn(
@@ -147,7 +150,8 @@ class Classifier:
         model = about_model(self.method, self._backbone, self.settings, self.training, self.images)
         about = {"run": "classifier", "digest": digest_of(model, self.seed), "seed": self.seed, "model": model}
         about |= {"task": len(self.task_sizes) - 1, "tasks": len(self.task_sizes) if self._is_closed else None}
-        about |= {"classes": self.classes, "task_sizes": self.task_sizes, "provenance": provenance(self.device.type)}
+        made_with = provenance(self.device.type, precision_on(self.device, self.training))
+        about |= {"classes": self.classes, "task_sizes": self.task_sizes, "provenance": made_with}
         with self._apart():
             write_state(Path(path), self._learner, about)
 

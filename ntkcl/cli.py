@@ -123,11 +123,19 @@ def backbone_command(name: str, device: str, threads: int) -> None:
 @main.command()
 @run_arguments
 @click.option("--task", type=click.IntRange(0), required=True, help="Index of the task, from 0.")
+@click.option("--save-every", type=click.FloatRange(0), default=5, show_default=True, help="Minutes, within the task.")
 @compute_options
-def train(dataset: str, backbone: str, variant: str, seed: int, task: int, device: str, threads: int) -> None:
-    """Train one task of the run DATASET BACKBONE VARIANT SEED, from the state of the task before."""
+def train(
+    dataset: str, backbone: str, variant: str, seed: int, task: int, save_every: float, device: str, threads: int
+) -> None:
+    """Train one task of the run DATASET BACKBONE VARIANT SEED, from the state of the task before.
+
+    The same command goes on where one was killed or stopped (SIGTERM, Ctrl-C). On several devices of one machine:
+    torchrun --standalone --nproc-per-node 2 -m ntkcl train ...
+    """
     import torch
 
+    from ntkcl import parallel
     from ntkcl.config import resolve
     from ntkcl.training.train import choose_device, train_task
 
@@ -135,9 +143,12 @@ def train(dataset: str, backbone: str, variant: str, seed: int, task: int, devic
     run = resolve(dataset, backbone, variant, seed)
 
     def on_epoch(epoch: int, epochs: int, loss: float) -> None:
-        click.echo(f"epoch {epoch} of {epochs}: loss {loss:.4f}")
+        if parallel.rank() == 0:
+            click.echo(f"epoch {epoch} of {epochs}: loss {loss:.4f}")
 
-    log = train_task(run, task, choose_device(device), on_epoch)
+    log = train_task(run, task, choose_device(device), on_epoch, 60 * save_every)
+    if parallel.rank() > 0:
+        return
     for term, count in log.undefined().items():
         click.echo(f"warning: {term} was undefined in {count} of {len(log.rows)} steps and counted as 0", err=True)
     click.echo(f"{run.state_path(task)} is ready ({usage()})")
@@ -150,6 +161,7 @@ def evaluate(dataset: str, backbone: str, variant: str, seed: int, device: str, 
     """Predict all test images with every state of a run; write predictions.csv.gz and metrics.json."""
     import torch
 
+    from ntkcl import parallel
     from ntkcl.config import resolve
     from ntkcl.training.evaluate import evaluate as evaluate_run
     from ntkcl.training.train import choose_device
@@ -157,6 +169,8 @@ def evaluate(dataset: str, backbone: str, variant: str, seed: int, device: str, 
     torch.set_num_threads(threads)
     run = resolve(dataset, backbone, variant, seed)
     metrics = evaluate_run(run, choose_device(device))["metrics"]
+    if parallel.rank() > 0:
+        return
     accuracy = f"average accuracy {metrics['average_accuracy']:.2f}, final {metrics['final_accuracy']:.2f}"
     click.echo(f"{run.folder}/metrics.json is ready: {accuracy} ({usage()})")
 

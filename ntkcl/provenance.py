@@ -8,14 +8,16 @@ from pathlib import Path
 PACKAGES = ("ntkcl", "torch", "timm", "numpy")
 
 
-def provenance(device: str) -> dict:
+def provenance(device: str, precision: str) -> dict:
     """What is recorded with each state: device name, Python and package versions, commit of the code.
 
     Args:
         device: a torch device type, "cpu" or "cuda".
+        precision: of the backbone's products; the device is said to compute in it, unless it is "float32".
     """
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
-    return {"device": device_name(device), "versions": versions, "commit": commit()}
+    name = device_name(device) if precision == "float32" else f"{device_name(device)} in {precision}"
+    return {"device": name, "versions": versions, "commit": commit()}
 
 
 def device_name(device: str) -> str:

@@ -35,6 +35,9 @@ class Training(Model):
     weight_decay: NotNegative = 5e-4
     schedule: Literal["cosine", "constant"] = Field("cosine", description="stepped once an epoch")
     min_lr: NotNegative = 0.0
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the ViT's products (autocast); auto: bfloat16 on a GPU that has it, else float32"
+    )
 
 
 class Task(Model):

@@ -65,3 +65,13 @@ def checked_metadata(
     if digest is not None and metadata.get("digest") != digest:
         raise UserError(f"{path} was made with other settings ({metadata.get('digest')}, now {digest}); {remedy}")
     return metadata, names
+
+
+def named(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors` with names that begin with `prefix`."""
+    return {f"{prefix}/{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def those(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The `tensors` whose names begin with `prefix`, without it."""
+    return {name.removeprefix(f"{prefix}/"): t for name, t in tensors.items() if name.startswith(f"{prefix}/")}

@@ -5,6 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -86,7 +87,7 @@ class Replay:
         """All tasks in order; the largest error of each group."""
         self.learner.eval()
         with torch.no_grad():
-            features = self.learner.features(self._images(1, 0))
+            features = self.learner.with_hybrid(self.learner.see(self._images(1, 0)))
         for name, ours in (("channel", "channel"), ("patch", "patch"), ("mixed", "hybrid")):
             self._compare("features", features[ours], self.arrays[f"features/{name}"])
         for task in tasks_of(self.meta["sizes"]):
@@ -125,9 +126,9 @@ class Replay:
                     self._compare("prototypes" if key == "prototypes" else group, state[key], array)
         with torch.no_grad():
             tests = torch.cat([self._images(1, c) for c in range(task.classes_seen)])
-            features = self.learner.features(tests)
+            features = self.learner.with_hybrid(self.learner.see(tests))
         for name, ours in (("channel", "channel"), ("patch", "patch"), ("mixed", "hybrid")):
-            scores = self.learner.scores_of(features[ours])
+            scores = self.learner.compare(features[ours])
             self._compare("scores", scores, self.arrays[f"task{task.index}/logits_{name}"])
 
     def _compare_losses(self, task: Task, rows: list[dict[str, float]]) -> None:
@@ -171,9 +172,9 @@ class GivenOrder:
         labels = torch.tensor(list(classes)).repeat(replay.meta["train_per_class"])
         self._arrays = ArrayImages(images, labels, torch.device("cpu"))
 
-    def epoch(self, batch_size: int) -> Batches:
+    def epoch(self, batch_size: int, done: int = 0) -> Batches:
         """One pass in the given order."""
-        return self._arrays.in_order(batch_size)
+        return islice(self._arrays.in_order(batch_size), done, None)
 
     def in_order(self) -> Iterator[tuple[Tensor, Tensor]]:
         """One pass in the given order."""

@@ -15,10 +15,12 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 ADDRESS = "NTKCL_WARM"
+GRACE = 60  # seconds that a job has to save what it is doing
 _lifeline = None
 
 
@@ -59,6 +61,8 @@ def hand_over() -> int | None:
             connection.sendmsg([len(content).to_bytes(4)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
         except OSError:
             return None
+        for number in (signal.SIGTERM, signal.SIGINT):  # the job may have something to save first
+            signal.signal(number, lambda *_: connection.shutdown(socket.SHUT_WR))
         connection.sendall(content)
         answer = connection.recv(1)
     return answer[0] if answer else 1  # no answer: the job was killed
@@ -111,9 +115,11 @@ def _run(connection: socket.socket, command: Callable[[], None]) -> None:
 
 
 def _die_with(connection: socket.socket) -> None:
-    """End this process when the one who asked has gone, as a child in its group would."""
+    """End this process when the one who asked has gone or was told to, as a child in its group would."""
     with contextlib.suppress(OSError):
         connection.recv(1)
+    os.kill(os.getpid(), signal.SIGTERM)  # training saves where it is
+    time.sleep(GRACE)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -84,7 +84,7 @@ def _trajectory(learner: NTKCL, meta: dict) -> dict[str, np.ndarray]:
         classes = range(task.first_class, task.classes_seen)
         images = torch.stack([images_of(meta["seed"], 0, c, 3) for c in classes], dim=1).flatten(0, 1)
         given = ArrayImages(images, torch.tensor(list(classes)).repeat(3), torch.device("cpu"))
-        object.__setattr__(given, "epoch", given.in_order)
+        object.__setattr__(given, "epoch", lambda batch_size, done, given=given: given.in_order(batch_size))
         grow, start = learner.grow, f"task{task.index}/"
 
         def growing(task=task, grow=grow, start=start):
@@ -108,6 +108,6 @@ def _trajectory(learner: NTKCL, meta: dict) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def _features(learner: NTKCL, images: torch.Tensor, start: str, arrays: dict, scores: bool = False) -> None:
-    for name, feature in learner.features(images).items():
-        value = learner.scores_of(feature) if scores else feature
+    for name, feature in learner.with_hybrid(learner.see(images)).items():
+        value = learner.compare(feature) if scores else feature
         arrays[start + name.replace("hybrid", "mixed")] = value.numpy()

@@ -47,7 +47,7 @@ def test_a_dataset_comes_from_its_archive_to_its_tasks(project, server, name):
         assert Counter(stream.classes[label] for label in train.labels) == {c: sizes[c, "train"] for c in new}
         pixels, _ = next(iter(train.epoch(4)))
         assert pixels.shape[1:] == (1, 32, 32)
-    test = stream.test_images(len(stream.classes), torch.device("cpu"))
+    test = stream.test_images(0, len(stream.classes), torch.device("cpu"))
     assert len(test.labels) == miniature.counts["test"] == len(test.ids)
 
 

@@ -11,7 +11,7 @@ from ntkcl.errors import UserError
 from ntkcl.methods.adapter_finetuning import AdapterFineTuning
 from ntkcl.methods.ntk_cl import NTKCL
 from ntkcl.methods.simplecil import SimpleCIL
-from ntkcl.peft.vit import embed, plain_feature
+from ntkcl.peft.vit import plain_feature, stem
 from ntkcl.settings import Training, tasks_of
 from ntkcl.training.loop import learn_task
 
@@ -51,8 +51,8 @@ def ntk_cl(**settings) -> NTKCL:
 
 def test_untrained_channel_branch_is_the_plain_vit():
     learner, images = ntk_cl(pretrained_section=True), task_images(range(2)).images
-    plain = plain_feature(learner.backbone, embed(learner.backbone, images))
-    sections = learner.eval().features(images)["channel"].chunk(3, dim=1)
+    plain = plain_feature(learner.backbone, stem(learner.backbone, images))
+    sections = learner.eval().see(images)[0].chunk(3, dim=1)
     assert all(torch.allclose(section, plain, atol=1e-12) for section in sections)
 
 
@@ -65,11 +65,11 @@ def test_attention_over_one_key_is_the_value_map():
 
 def test_prompts_of_the_last_block_have_no_effect():
     learner, images = ntk_cl().eval(), task_images(range(2)).images
-    before = learner.features(images)["patch"]
+    before = learner.see(images)[1]
     torch.nn.init.normal_(learner.current.patch[-1].norm.bias)
-    assert torch.equal(learner.features(images)["patch"], before)
+    assert torch.equal(learner.see(images)[1], before)
     torch.nn.init.normal_(learner.current.patch[0].norm.bias)
-    assert not torch.allclose(learner.features(images)["patch"], before)
+    assert not torch.allclose(learner.see(images)[1], before)
 
 
 def test_patch_prompts_learn_only_their_bias():
@@ -202,7 +202,7 @@ def test_head_rows_of_earlier_classes_learn_only_from_all_seen_classes(classes, 
     learner.grow(second)
     learner.double()
     images = task_images(range(2, 5))
-    learner.loss(images.images, images.labels)[0].backward()
+    learner.loss(learner.see(images.images), images.labels)[0].backward()
     assert (learner.head.weight.grad[:2] != 0).any() == touched
     assert (learner.head.weight.grad[2:] != 0).any()
 

@@ -13,7 +13,7 @@ from ntkcl.config import resolve
 from ntkcl.data.stream import TaskStream
 from ntkcl.errors import UserError
 from ntkcl.training.loop import learn_task
-from ntkcl.training.train import new_learner, train_task
+from ntkcl.training.train import backbone_of, new_learner, train_task
 
 CPU = torch.device("cpu")
 
@@ -30,7 +30,7 @@ def test_tasks_in_jobs_of_their_own_equal_one_process(run):
         train_task(run, index, CPU)
     stream = TaskStream.of(run)
     torch.manual_seed(run.seed)
-    learner = new_learner(run)
+    learner = new_learner(run, backbone_of(run, CPU))
     for task in run.tasks:
         learn_task(learner, task, stream.train_images(task, CPU), run.training)
         in_jobs = load_file(run.state_path(task.index))

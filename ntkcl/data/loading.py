@@ -1,7 +1,7 @@
 """From images to batches: read, cropped and resized by several threads, always in the same order."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ntkcl import parallel
 from ntkcl.batches import Batches
 from ntkcl.data.views import DRAWS, evaluation_view, normalized, picture_of, pixels, training_view
 from ntkcl.settings import Images
@@ -35,17 +36,18 @@ class ArrayImages:
     ids: list[str] = field(default_factory=list)
     settings: Images = AS_THEY_ARE
 
-    def epoch(self, batch_size: int) -> Batches:
+    def epoch(self, batch_size: int, done: int = 0) -> Batches:
         """One pass in an order drawn from torch's generator."""
-        return map(self._batch, torch.randperm(len(self.labels)).split(batch_size))
+        order = parallel.from_first(torch.randperm(len(self.labels))).split(batch_size)[done:]
+        return (self._batch(parallel.share(rows), rows) for rows in order)
 
     def in_order(self, batch_size: int = 256) -> Batches:
         """One pass in order."""
-        return map(self._batch, torch.arange(len(self.labels)).split(batch_size))
+        return (self._batch(rows, rows) for rows in parallel.share(torch.arange(len(self.labels))).split(batch_size))
 
-    def _batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        images, labels = self.images[rows].to(self.device), self.labels[rows].to(self.device)
-        return normalized(images, self.settings), labels
+    def _batch(self, rows: Tensor, labelled: Tensor) -> tuple[Tensor, Tensor]:
+        images = normalized(on_device(self.images[rows], self.device), self.settings)
+        return images, on_device(self.labels[labelled], self.device)
 
 
 @dataclass(frozen=True)
@@ -73,39 +75,46 @@ class ViewedImages:
     ids: list[str] = field(default_factory=list)
     threads: int = 1
 
-    def epoch(self, batch_size: int) -> Batches:
+    def epoch(self, batch_size: int, done: int = 0) -> Batches:
         """One pass in random order, as seen in training."""
-        order = torch.randperm(len(self.labels))
-        draws = torch.rand(len(self.labels), DRAWS)
-        return self._batches(order, batch_size, lambda image, row: training_view(image, draws[row], *self._how))
+        order = parallel.from_first(torch.randperm(len(self.labels)))
+        draws = parallel.from_first(torch.rand(len(self.labels), DRAWS))
+        batches = [(parallel.share(rows), rows) for rows in order.split(batch_size)[done:]]
+        return self._batches(batches, lambda image, row: training_view(image, draws[row], *self._how))
 
     def in_order(self, batch_size: int = 64) -> Batches:
         """One pass in order, as seen in testing."""
-        order = torch.arange(len(self.labels))
-        return self._batches(order, batch_size, lambda image, row: evaluation_view(image, *self._how))
+        batches = [(rows, rows) for rows in parallel.share(torch.arange(len(self.labels))).split(batch_size)]
+        return self._batches(batches, lambda image, row: evaluation_view(image, *self._how))
 
     @property
     def _how(self) -> tuple[Images, int]:
         return self.settings, self.size
 
-    def _batches(self, order: Tensor, batch_size: int, view: Callable[[Image.Image, int], Image.Image]) -> Batches:
+    def _batches(
+        self, batches: list[tuple[Tensor, Tensor]], view: Callable[[Image.Image, int], Image.Image]
+    ) -> Batches:
+        """Images of the first rows of each pair, and labels of the second."""
+
         def make(row: int) -> Tensor:
             return pixels(view(picture_of(self.read(row), self.channels, self.settings.exif_rotation), row))
 
-        rows = iter(order.split(batch_size))
         pool = ThreadPoolExecutor(self.threads)
-
-        def submit() -> Iterator[tuple[Tensor, list[Future]]]:
-            for chosen in rows:
-                yield chosen, [pool.submit(make, row) for row in chosen.tolist()]
-
-        waiting, submitted = deque(), submit()
+        submitted = (([pool.submit(make, row) for row in rows.tolist()], labelled) for rows, labelled in batches)
+        waiting: deque[tuple[list[Future], Tensor]] = deque()
         try:
             waiting.extend(islice(submitted, AHEAD))
             while waiting:
-                chosen, futures = waiting.popleft()
+                futures, labelled = waiting.popleft()
                 waiting.extend(islice(submitted, 1))
-                images = torch.stack([future.result() for future in futures])
-                yield normalized(images.to(self.device), self.settings), self.labels[chosen].to(self.device)
+                nothing = torch.empty(0, self.channels, self.size, self.size, dtype=torch.uint8)
+                images = torch.stack([future.result() for future in futures]) if futures else nothing
+                images = normalized(on_device(images, self.device), self.settings)
+                yield images, on_device(self.labels[labelled], self.device)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`; a GPU gets it while it computes, and nobody waits."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -67,9 +67,9 @@ class TaskStream:
         inside = (self.labels >= task.first_class) & (self.labels < task.classes_seen)
         return self._images(inside & ~self.is_test, device)
 
-    def test_images(self, classes: int, device: torch.device) -> ArrayImages | ViewedImages:
-        """The test images of the first `classes` classes."""
-        return self._images((self.labels < classes) & self.is_test, device)
+    def test_images(self, first: int, end: int, device: torch.device) -> ArrayImages | ViewedImages:
+        """The test images of the classes `first` to `end - 1`."""
+        return self._images((self.labels >= first) & (self.labels < end) & self.is_test, device)
 
     def _images(self, chosen: Tensor, device: torch.device) -> ArrayImages | ViewedImages:
         rows = chosen.nonzero()[:, 0]

@@ -2,14 +2,15 @@
 
 from typing import TYPE_CHECKING, Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
-from ntkcl.methods.learner import Learner
+from ntkcl.methods.learner import Learner, Tensors
 from ntkcl.peft.adapters import Adapters
 from ntkcl.peft.heads import GrowingLinear
-from ntkcl.peft.vit import embed
+from ntkcl.peft.vit import Stem, stem
 from ntkcl.settings import Count, Fraction, Model, NotNegative, Task
 
 if TYPE_CHECKING:
@@ -40,11 +41,20 @@ class AdapterFineTuning(Learner):
         self.head.grow(task.size)
         self.first_class = task.first_class if self.settings.classes == "task" else 0
 
-    def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    @torch.no_grad()
+    def frozen(self, images: Tensor) -> Tensors:
+        """The stem."""
+        return stem(self.backbone, images)
+
+    def features(self, frozen: Tensors) -> Tensors:
+        """The adapted feature (B, d)."""
+        return (self.adapters.feature(self.backbone, Stem(*frozen)),)
+
+    def loss(self, features: Tensors, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross entropy of the head's logits."""
-        loss = F.cross_entropy(self.scores(images)[:, self.first_class :], labels - self.first_class)
+        loss = F.cross_entropy(self.scores_of(features)[:, self.first_class :], labels - self.first_class)
         return loss, {"cross_entropy": loss}
 
-    def scores(self, images: Tensor) -> Tensor:
+    def scores_of(self, features: Tensors) -> Tensor:
         """Logits (B, classes seen)."""
-        return self.head(self.adapters.feature(self.backbone, embed(self.backbone, images)))
+        return self.head(*features)

@@ -4,8 +4,10 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ntkcl import parallel
 from ntkcl.batches import TaskImages
 from ntkcl.peft import vit
 from ntkcl.settings import Model, Task, Training
@@ -13,12 +15,19 @@ from ntkcl.settings import Model, Task, Training
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
+Tensors = tuple[Tensor, ...]
+"""What is known of a batch: each tensor has the images in its first dimension."""
+
 
 class Learner(nn.Module):
     """A frozen backbone and what a method adds to it.
 
-    The loop calls, for each task: `begin_task`, `loss` once a step, `end_task`; afterwards `scores` on any image of
-    the classes seen so far. What a learner keeps between tasks are its parameters and buffers.
+    An image goes through `frozen`, `features`, and then `loss` (in training) or `scores_of`. For each task, the loop
+    calls `begin_task`, these for every step, `end_task`. What a learner keeps between tasks are its parameters and
+    buffers.
+
+    Where the backbone's weights are bfloat16 (`ntkcl.peft.vit.in_precision`), `frozen` and `features` run under
+    autocast; what follows has full precision.
     """
 
     Settings: ClassVar[type[Model]]
@@ -40,13 +49,29 @@ class Learner(nn.Module):
         raise NotImplementedError
 
     def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:
-        """What happens before the first step of a task; passes over its training `images` are free."""
+        """What happens before the first step of a task; passes over its training `images` are free.
 
-    def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to minimize, and its terms for the log, before their weights.
+        What it computes follows from the state before the task, or is a parameter or buffer: a task that was stopped
+        begins again in this way before its training goes on.
+        """
+
+    def frozen(self, images: Tensor) -> Tensors:
+        """What a task's training does not change, without gradients; the loop may ask for several batches at once.
 
         Args:
             images: (B, C, H, W), in [0, 1].
+        """
+        raise NotImplementedError
+
+    def features(self, frozen: Tensors) -> Tensors:
+        """What loss and scores need of the images, from what `frozen` gave, with gradients."""
+        return frozen
+
+    def loss(self, features: Tensors, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss to minimize, and its terms for the log, before their weights.
+
+        Args:
+            features: of a whole batch, also where several processes share it out.
             labels: (B,), positions in the class order, all of the present task.
         """
         raise NotImplementedError
@@ -54,9 +79,23 @@ class Learner(nn.Module):
     def end_task(self, task: Task, images: TaskImages) -> None:
         """What happens after the last step of a task; passes over its training `images` are free."""
 
-    def scores(self, images: Tensor) -> Tensor:
-        """Scores (B, classes seen) of images; the largest is the prediction."""
+    def scores_of(self, features: Tensors) -> Tensor:
+        """Scores (B, classes seen); the largest is the prediction."""
         raise NotImplementedError
+
+    def see(self, images: Tensor) -> Tensors:
+        """The features of images (B, C, H, W)."""
+        with self.autocast():
+            return self.features(self.frozen(images))
+
+    def scores(self, images: Tensor) -> Tensor:
+        """Scores (B, classes seen) of images (B, C, H, W)."""
+        return self.scores_of(self.see(images))
+
+    def autocast(self) -> torch.autocast:
+        """The context that `frozen` and `features` run in."""
+        weight = self.backbone.blocks[0].attn.qkv.weight
+        return torch.autocast(weight.device.type, torch.bfloat16, enabled=weight.dtype == torch.bfloat16)
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """The parameters that the optimizer gets."""
@@ -64,22 +103,21 @@ class Learner(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """All parameters and buffers but the backbone's, on the CPU."""
-        return {
-            name: tensor.detach().cpu().contiguous()
-            for name, tensor in self.state_dict().items()
-            if not name.startswith("backbone.")
-        }
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in self.own_tensors().items()}
 
-    def load_state(self, state: dict[str, Tensor], learned: Iterable[Task]) -> None:
-        """Take up the `state` of a learner that has learned the tasks `learned`.
+    def own_tensors(self) -> dict[str, Tensor]:
+        """All parameters and buffers but the backbone's, where they are."""
+        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("backbone.")}
+
+    def load_state(self, state: dict[str, Tensor], learned: Iterable[Task] = ()) -> None:
+        """Take up the `state` of a learner, after growing by the tasks `learned`.
 
         Raises:
             RuntimeError: names or shapes differ from this learner's.
         """
         for task in learned:
             self.grow(task)
-        own = {name for name in self.state_dict() if not name.startswith("backbone.")}
-        if own != set(state):
+        if (own := set(self.own_tensors())) != set(state):
             raise RuntimeError(f"names differ: {', '.join(sorted(own ^ set(state))[:4])}")
         self.load_state_dict(state, strict=False)
 
@@ -88,16 +126,16 @@ def class_means(features: Iterable[tuple[Tensor, Tensor]], task: Task) -> Tensor
     """The mean feature (size of the task, D) of each class of `task`.
 
     Args:
-        features: pairs of features (B, D), not normalized, and labels (B,).
+        features: pairs of features (B, D), not normalized, and labels (B,); of this process's share of the images.
 
     Raises:
         ValueError: a class has no image.
     """
-    pairs = list(features)
-    values = torch.cat([value for value, _ in pairs])
-    labels = torch.cat([label for _, label in pairs]).to(values.device) - task.first_class
-    counts = torch.bincount(labels, minlength=task.size)
+    sums, counts = 0.0, 0.0
+    for values, labels in features:
+        members = F.one_hot(labels - task.first_class, task.size).to(values).T
+        sums, counts = sums + members @ values, counts + members.sum(1)
+    sums, counts = parallel.summed(sums), parallel.summed(counts)
     if (counts == 0).any():
         raise ValueError(f"no image of class {int((counts == 0).nonzero()[0]) + task.first_class}")
-    sums = torch.zeros(task.size, values.shape[1], dtype=values.dtype, device=values.device)
-    return sums.index_add_(0, labels, values) / counts[:, None]
+    return sums / counts[:, None]

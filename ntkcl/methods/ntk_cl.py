@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from ntkcl import parallel
 from ntkcl.batches import TaskImages
 from ntkcl.errors import UserError
-from ntkcl.methods.learner import Learner, class_means
+from ntkcl.methods.learner import Learner, Tensors, class_means
 from ntkcl.methods.ntk_cl_terms import info_nce, orthogonal_remainder
 from ntkcl.peft.adapters import Adapters
 from ntkcl.peft.heads import CosineClassifier, prototype_scores
 from ntkcl.peft.patch_prompts import PatchPrompts
-from ntkcl.peft.vit import embed, plain_feature
+from ntkcl.peft.vit import Stem, plain_feature, stem
 from ntkcl.settings import Count, Fraction, Model, NotNegative, Positive, Task, Training
 
 if TYPE_CHECKING:
@@ -68,9 +69,9 @@ class Branch(nn.Module):
         self.channel = Adapters(vit, settings.adapter_width, settings.adapter_scale, settings.adapter_dropout)
         self.patch = PatchPrompts(vit, settings.prompts, settings.prompt_scale)
 
-    def forward(self, vit: "VisionTransformer", tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Channel and patch feature, (B, d) each, of embedded tokens (B, N, d)."""
-        return self.channel.feature(vit, tokens), self.patch.feature(vit, tokens)
+    def forward(self, vit: "VisionTransformer", stem: Stem) -> tuple[Tensor, Tensor]:
+        """Channel and patch feature, (B, d) each."""
+        return self.channel.feature(vit, stem), self.patch.feature(vit, stem)
 
 
 class Fusion(nn.Module):
@@ -134,24 +135,33 @@ class NTKCL(Learner):
     def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:
         """What stays fixed during a task: the values to stay close to, and the space to be dissimilar from."""
         self.most_drawn = training.batch_size
-        self.anchor = {name: weight.clone() for name, weight in self._regularized()}
+        self.anchor = self._regularized()
         self.remainder = orthogonal_remainder(self.prototypes[: self.first_class], self.settings.dissimilarity_basis)
 
-    def features(self, images: Tensor) -> dict[Feature, Tensor]:
-        """The three features (B, D) of images (B, C, H, W)."""
-        tokens = embed(self.backbone, images)
-        with torch.no_grad():
-            channel, patch = ([feature] for feature in self.previous(self.backbone, tokens))
-            if self.settings.pretrained_section:
-                plain = plain_feature(self.backbone, tokens)
-                channel, patch = [plain, *channel], [plain, *patch]
-        current_channel, current_patch = self.current(self.backbone, tokens)
-        channel, patch = torch.cat([*channel, current_channel], 1), torch.cat([*patch, current_patch], 1)
+    @torch.no_grad()
+    def frozen(self, images: Tensor) -> Tensors:
+        """The stem, and all sections but the current one of the channel and of the patch feature."""
+        first = stem(self.backbone, images)
+        channel, patch = self.previous(self.backbone, first)
+        if self.settings.pretrained_section:
+            plain = plain_feature(self.backbone, first)
+            channel, patch = torch.cat((plain, channel), 1), torch.cat((plain, patch), 1)
+        return *first, channel, patch
+
+    def features(self, frozen: Tensors) -> Tensors:
+        """Channel and patch feature, (B, D) each, with all sections."""
+        half, mlp, channel, patch = frozen
+        current_channel, current_patch = self.current(self.backbone, Stem(half, mlp))
+        return torch.cat((channel, current_channel), 1), torch.cat((patch, current_patch), 1)
+
+    def with_hybrid(self, features: Tensors) -> dict[Feature, Tensor]:
+        """The three features, (B, D) each."""
+        channel, patch = features
         return {"channel": channel, "patch": patch, "hybrid": self.fusion(channel, patch)}
 
-    def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, features: Tensors, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The weighted sum of: three cross entropies, -InfoNCE, dissimilarity and regularization."""
-        s, features = self.settings, self.features(images)
+        s, features = self.settings, self.with_hybrid(features)
         ce_weights = {"channel": s.channel_weight, "patch": s.patch_weight, "hybrid": s.hybrid_weight}
         terms, total = {}, 0.0
         for name, weight in ce_weights.items():
@@ -169,7 +179,7 @@ class NTKCL(Learner):
             terms["dissimilarity"] = (directions @ self.remainder).sum()
             total = total + s.dissimilarity_weight * terms["dissimilarity"]
         if s.regularization_weight:
-            terms["regularization"] = sum((w - self.anchor[name]).pow(2).sum() for name, w in self._regularized())
+            terms["regularization"] = (self._regularized() - self.anchor).square().sum()
             total = total + s.regularization_weight * terms["regularization"]
         return total, terms
 
@@ -178,21 +188,21 @@ class NTKCL(Learner):
         """The running mean takes in the current copy (not after the last task); then the class means are taken."""
         if not task.is_last:
             self._consolidate(task)
-        features = ((self.features(batch)["hybrid"], labels) for batch, labels in images.in_order())
+        features = ((self.fusion(*self.see(batch)), labels) for batch, labels in images.in_order())
         self.prototypes[task.first_class :] = class_means(features, task)
 
-    def scores(self, images: Tensor) -> Tensor:
-        """Weighted cosines (B, classes seen) of the sections of the feature and of the prototypes."""
-        return self.scores_of(self.features(images)[self.settings.inference_feature])
+    def scores_of(self, features: Tensors) -> Tensor:
+        """As `compare`, of the feature that inference is told to take."""
+        return self.compare(self.with_hybrid(features)[self.settings.inference_feature])
 
-    def scores_of(self, features: Tensor) -> Tensor:
-        """Scores (B, classes seen) of features (B, D)."""
+    def compare(self, feature: Tensor) -> Tensor:
+        """Weighted cosines (B, classes seen) of the sections of a feature (B, D) and of the prototypes."""
         weights = self.settings.inference_weights
-        return prototype_scores(features, self.prototypes, weights if self.settings.pretrained_section else weights[1:])
+        return prototype_scores(feature, self.prototypes, weights if self.settings.pretrained_section else weights[1:])
 
     def _info_nce(self, hybrid: Tensor, labels: Tensor) -> Tensor:
         """InfoNCE of the batch and as many earlier prototypes, drawn without replacement."""
-        drawn = torch.randperm(self.first_class)[: self.most_drawn].to(labels.device)
+        drawn = parallel.from_first(torch.randperm(self.first_class, device=labels.device)[: self.most_drawn])
         rows = torch.cat((hybrid, self.prototypes[drawn]))
         return info_nce(rows, torch.cat((labels, drawn)), self.settings.info_nce_temperature)
 
@@ -205,7 +215,7 @@ class NTKCL(Learner):
         for previous, current in zip(self.previous.parameters(), self.current.parameters(), strict=True):
             previous.mul_(task.index * share).add_(current, alpha=share)
 
-    def _regularized(self) -> list[tuple[str, Tensor]]:
-        """The weights (no biases) of both subnetworks and of query, key and value."""
-        named = [*self.current.named_parameters("current"), *self.fusion.named_parameters("fusion")]
-        return [(name, parameter) for name, parameter in named if name.endswith("weight")]
+    def _regularized(self) -> Tensor:
+        """The weights (no biases) of both subnetworks and of query, key and value, in one vector."""
+        named = [*self.current.named_parameters(), *self.fusion.named_parameters()]
+        return torch.cat([parameter.flatten() for name, parameter in named if name.endswith("weight")])

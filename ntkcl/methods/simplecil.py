@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from ntkcl.batches import TaskImages
-from ntkcl.methods.learner import Learner, class_means
+from ntkcl.methods.learner import Learner, Tensors, class_means
 from ntkcl.peft.heads import prototype_scores
-from ntkcl.peft.vit import embed, plain_feature
+from ntkcl.peft.vit import plain_feature, stem
 from ntkcl.settings import Model, Task
 
 if TYPE_CHECKING:
@@ -31,14 +31,16 @@ class SimpleCIL(Learner):
         self.prototypes = torch.cat((self.prototypes, rows))
 
     @torch.no_grad()
+    def frozen(self, images: Tensor) -> Tensors:
+        """The plain feature (B, d)."""
+        return (plain_feature(self.backbone, stem(self.backbone, images)),)
+
+    @torch.no_grad()
     def end_task(self, task: Task, images: TaskImages) -> None:
         """The class means become the prototypes of the task's classes."""
-        features = ((self._feature(batch), labels) for batch, labels in images.in_order())
+        features = ((self.see(batch)[0], labels) for batch, labels in images.in_order())
         self.prototypes[task.first_class :] = class_means(features, task)
 
-    def scores(self, images: Tensor) -> Tensor:
+    def scores_of(self, features: Tensors) -> Tensor:
         """Cosines (B, classes seen) of the features and the prototypes."""
-        return prototype_scores(self._feature(images), self.prototypes)
-
-    def _feature(self, images: Tensor) -> Tensor:
-        return plain_feature(self.backbone, embed(self.backbone, images))
+        return prototype_scores(*features, self.prototypes)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from ntkcl.peft.vit import attention_half, class_feature, mlp_branch
+from ntkcl.peft.vit import Stem, attention_half, class_feature, mlp_branch
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -42,12 +42,13 @@ class Adapters(nn.ModuleList):
     def __init__(self, vit: "VisionTransformer", width: int, scale: float, dropout: float) -> None:
         super().__init__(Adapter(vit.embed_dim, width, scale, dropout) for _ in vit.blocks)
 
-    def feature(self, vit: "VisionTransformer", tokens: Tensor) -> Tensor:
-        """The class feature (B, d) for embedded tokens (B, N, d).
+    def feature(self, vit: "VisionTransformer", stem: Stem) -> Tensor:
+        """The class feature (B, d).
 
         With h the input of a block's second half, the block's output is h + MLP(LN2 h) + adapter(h).
         """
-        for block, adapter in zip(vit.blocks, self, strict=True):
-            half = attention_half(block, tokens)
-            tokens = half + mlp_branch(block, half) + adapter(half)
+        tokens = stem.half + stem.mlp + self[0](stem.half)
+        for index in range(1, len(self)):
+            half = attention_half(vit, index, tokens)
+            tokens = half + mlp_branch(vit, index, half) + self[index](half)
         return class_feature(vit, tokens)

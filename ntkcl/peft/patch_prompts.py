@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ntkcl.peft.vit import attention_half, class_feature, mlp_branch, token_count
+from ntkcl.peft.vit import Stem, attention_half, class_feature, mlp_branch, token_count
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -27,7 +27,7 @@ class PatchPrompt(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, d) to prompts (B, count, d)."""
-        return self.norm(self.mix(tokens.transpose(1, 2)).transpose(1, 2))
+        return self.norm(self.mix.weight @ tokens + self.mix.bias[:, None])
 
 
 class PatchPrompts(nn.ModuleList):
@@ -40,28 +40,23 @@ class PatchPrompts(nn.ModuleList):
 
     def __init__(self, vit: "VisionTransformer", count: int, scale: float) -> None:
         super().__init__(PatchPrompt(vit.embed_dim, token_count(vit), count) for _ in vit.blocks)
-        self.count = count
         self.scale = scale
 
-    def feature(self, vit: "VisionTransformer", tokens: Tensor) -> Tensor:
-        """The class feature (B, d) for embedded tokens (B, N, d).
+    def feature(self, vit: "VisionTransformer", stem: Stem) -> Tensor:
+        """The class feature (B, d).
 
-        Prompts stand behind the class token and enter before LN2 and the MLP. The MLP half's residual connection adds
-        what came out of the attention half: nothing for the first block's prompts, the incoming ones from then on.
+        Prompts enter before LN2 and the MLP. (They stand behind the image's tokens here and behind the class token in
+        the released code: no map of the ViT sees the order.) The MLP half's residual connection adds what came out of
+        the attention half: nothing for the first block's prompts, the incoming ones from then on. The last block's
+        prompts could not reach the class token any more.
         """
-        for index, (block, prompt) in enumerate(zip(vit.blocks, self, strict=True)):
-            half = attention_half(block, tokens)
-            if index == 0:
-                nothing = half.new_zeros(len(half), self.count, half.shape[2])
-                image, prompts = half, prompt(half)
-                half = self._insert(half, nothing)
-            else:
-                incoming = half[:, 1 : 1 + self.count]
-                image = torch.cat((half[:, :1], half[:, 1 + self.count :]), dim=1)
-                prompts = prompt(image) + self.scale * incoming
-            tokens = half + mlp_branch(block, self._insert(image, prompts))
+        tokens, count = stem.half + stem.mlp, stem.half.shape[1]
+        if len(self) > 1:
+            tokens = torch.cat((tokens, mlp_branch(vit, 0, self[0](stem.half))), dim=1)
+        for index in range(1, len(self)):
+            half = entering = attention_half(vit, index, tokens)
+            if index < len(self) - 1:
+                image, incoming = half[:, :count], half[:, count:]
+                entering = torch.cat((image, self[index](image) + self.scale * incoming), dim=1)
+            tokens = half + mlp_branch(vit, index, entering)
         return class_feature(vit, tokens)
-
-    @staticmethod
-    def _insert(image: Tensor, prompts: Tensor) -> Tensor:
-        return torch.cat((image[:, :1], prompts, image[:, 1:]), dim=1)

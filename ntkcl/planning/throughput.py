@@ -32,7 +32,7 @@ class RandomImages:
         self.shape = (architecture.in_chans, architecture.img_size, architecture.img_size)
         self.task, self.device, self.rate = task, device, 0.0
 
-    def epoch(self, batch_size: int) -> Batches:
+    def epoch(self, batch_size: int, done: int = 0) -> Batches:
         """Batches until the speed is known; the generator's consumer computes on each."""
         batch_size = min(batch_size, ON_CPU) if self.device.type == "cpu" else batch_size
         batch, start, counted = self._batch(batch_size), self._now(), -WARM_UP

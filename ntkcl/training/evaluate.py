@@ -1,10 +1,14 @@
 """Evaluate all states of a run: predictions for each image, and the metrics computed from them."""
 
 import gzip
+from itertools import cycle
 
+import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
+from ntkcl import parallel
 from ntkcl.config import Run
 from ntkcl.data.loading import ArrayImages, ViewedImages
 from ntkcl.data.stream import TaskStream
@@ -12,8 +16,9 @@ from ntkcl.files import write_atomically, write_json
 from ntkcl.methods.learner import Learner
 from ntkcl.metrics import run_metrics
 from ntkcl.provenance import provenance
+from ntkcl.settings import Task, tasks_of
 from ntkcl.training.state import load_state
-from ntkcl.training.train import new_learner
+from ntkcl.training.train import backbone_of, new_learner, precision_on
 
 
 def evaluate(run: Run, device: torch.device) -> dict:
@@ -24,17 +29,10 @@ def evaluate(run: Run, device: torch.device) -> dict:
     Returns:
         The content of `metrics.json`.
     """
+    parallel.start(device)
     stream, sizes = TaskStream.of(run), run.dataset.task_sizes
-    tables, made_with = [], [provenance(device.type)]
-    for index in range(len(sizes)):
-        if index < len(run.tasks):
-            learner = new_learner(run)
-            about = load_state(run.state_path(index), learner, run, run.tasks[: index + 1], stream)
-            learner.to(device).eval()
-            made_with += [about["provenance"]] if about["provenance"] not in made_with else []
-        classes_seen = sum(sizes[: index + 1])
-        tables.append(_predictions(index, learner, stream.test_images(classes_seen, device), classes_seen))
-    predictions = pd.concat(tables, ignore_index=True)
+    learners, made_with = _learners(run, stream, device)
+    predictions = _predictions(learners, stream, sizes, device)
     content = {
         "run": run.describe(),
         "digest": run.digest,
@@ -42,24 +40,55 @@ def evaluate(run: Run, device: torch.device) -> dict:
         "data": stream.summary,
         "metrics": run_metrics(predictions, sizes, run.method.protocol),
     }
-    # gzip's header would hold the time and a name: without them, equal predictions are equal bytes
-    table = gzip.compress(predictions.to_csv(index=False, float_format="%.6g").encode(), mtime=0)
-    write_atomically(run.folder / "predictions.csv.gz", lambda path: path.write_bytes(table))
-    write_json(run.folder / "metrics.json", content)
+    if parallel.rank() == 0:
+        # gzip's header would hold the time and a name: without them, equal predictions are equal bytes
+        table = gzip.compress(predictions.to_csv(index=False, float_format="%.6g").encode(), mtime=0)
+        write_atomically(run.folder / "predictions.csv.gz", lambda path: path.write_bytes(table))
+        write_json(run.folder / "metrics.json", content)
     return content
 
 
+def _learners(run: Run, stream: TaskStream, device: torch.device) -> tuple[list[Learner], list[dict]]:
+    """The learner after each task, all on one backbone, and what they and this evaluation are made with."""
+    backbone = backbone_of(run, device).to(device)
+    learners, made_with = [], [provenance(device.type, precision_on(device, run.training))]
+    for task in run.tasks:
+        learner = new_learner(run, backbone)
+        about = load_state(run.state_path(task.index), learner, run, run.tasks[: task.index + 1], stream)
+        learners.append(learner.to(device).eval())
+        made = [*about.get("earlier", []), about["provenance"]]
+        made_with += [each for each in made if each not in made_with]
+    return learners, made_with
+
+
+def _predictions(learners: list[Learner], stream: TaskStream, sizes: list[int], device: torch.device) -> pd.DataFrame:
+    """One row for each task and image of the classes seen: its class, the one predicted among these, and its score.
+
+    Each image is read once, and all learners that have seen its class look at it (of a joint run, the only one, once).
+    """
+    tables, tasks = [], tasks_of(sizes)
+    is_joint = len(learners) < len(tasks)
+    for new in tasks:
+        later, images = tasks[new.index :], stream.test_images(new.first_class, new.classes_seen, device)
+        best = _best(learners if is_joint else learners[new.index :], later, images)
+        for task, (score, predicted) in zip(later, best, strict=True):
+            columns = {"class": images.labels.numpy(), "predicted": predicted.numpy(), "score": score.numpy()}
+            tables.append(pd.DataFrame({"task": task.index, "image": images.ids} | columns))
+    row = {name: row for row, name in enumerate(stream.images.labels.ids)}
+    table = pd.concat(tables)
+    return table.iloc[np.lexsort((table["image"].map(row), table["task"]))].reset_index(drop=True)
+
+
 @torch.no_grad()
-def _predictions(index: int, learner: Learner, images: ArrayImages | ViewedImages, classes_seen: int) -> pd.DataFrame:
-    """One row for each image: its class, the one predicted among the classes seen, and that one's score."""
-    scores = torch.cat([learner.scores(batch).cpu() for batch, _ in images.in_order()])
-    score, predicted = scores[:, :classes_seen].max(dim=1)
-    return pd.DataFrame(
-        {
-            "task": index,
-            "image": images.ids,
-            "class": images.labels.numpy(),
-            "predicted": predicted.numpy(),
-            "score": score.numpy(),
-        }
-    )
+def _best(
+    learners: list[Learner], later: list[Task], images: ArrayImages | ViewedImages
+) -> list[tuple[Tensor, Tensor]]:
+    """The best score of each image and its class after each task, by the task's learner or by the only one."""
+    parts = [[] for _ in later]
+    for batch, _ in images.in_order():
+        scores = [learner.scores(batch) for learner in learners]
+        for part, task, of_task in zip(parts, later, cycle(scores), strict=False):
+            part.append(of_task[:, : task.classes_seen].max(dim=1))
+    shares = [tuple(torch.cat(column).cpu() for column in zip(*part, strict=True)) for part in parts]
+    everywhere = zip(*parallel.all_of(shares), strict=True)
+    return [tuple(torch.cat(column) for column in zip(*of_task, strict=True)) for of_task in everywhere]

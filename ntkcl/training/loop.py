@@ -1,16 +1,25 @@
-"""The training loop, one for all learners: optimizer, schedule, the log of the losses."""
+"""The training loop, one for all learners: optimizer, schedule, checkpoints, the log of the losses."""
 
 import math
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor, optim
 
-from ntkcl.batches import Batches, TaskImages
+from ntkcl import parallel
+from ntkcl.batches import TaskImages
 from ntkcl.errors import UserError
-from ntkcl.methods.learner import Learner
+from ntkcl.methods.learner import Learner, Tensors
 from ntkcl.settings import Task, Training
+from ntkcl.tensors import named, those
+from ntkcl.training.checkpoint import Checkpoints, Stopped
+from ntkcl.training.random import random_state, set_random_state
+
+OnEpoch = Callable[[int, int, float], None]
+"""Called after each epoch with its number, the number of epochs, and the mean loss."""
 
 
 @dataclass
@@ -38,66 +47,165 @@ def learn_task(
     task: Task,
     images: TaskImages,
     training: Training,
-    on_epoch: Callable[[int, int, float], None] = lambda epoch, epochs, loss: None,
+    on_epoch: OnEpoch = lambda epoch, epochs, loss: None,
+    checkpoints: Checkpoints | None = None,
+    ahead: int = 1,
 ) -> LossLog:
     """Let `learner` learn `task`; draws come from torch's generators.
 
     Args:
-        on_epoch: called after each epoch with its number, the number of epochs, and the mean loss.
+        on_epoch: called after each epoch.
+        checkpoints: where training is saved from time to time, and goes on from.
+        ahead: how many batches the frozen part of the learner looks at together.
 
     Returns:
         The losses of every step.
 
     Raises:
-        UserError: a loss is not finite.
+        UserError: a loss is not finite, or the process was told to stop (`Stopped`).
     """
     learner.grow(task)
+    parallel.same_everywhere(learner)
     learner.eval()
     learner.begin_task(task, images, training)
-    log, parameters = LossLog(), learner.trained_parameters()
-    lr, epochs = training.lr, training.epochs
-    if task.index == 0:
-        lr, epochs = training.first_lr or lr, epochs if training.first_epochs is None else training.first_epochs
-    if parameters and epochs:
-        optimizer = _optimizer(parameters, training, lr)
-        schedule = optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs, training.min_lr)
-        for epoch in range(epochs):
-            loss = _train_epoch(learner, images.epoch(training.batch_size), optimizer, epoch, log, task)
-            if training.schedule == "cosine":
-                schedule.step()
-            on_epoch(epoch + 1, epochs, loss)
+    log = LossLog()
+    if learner.trained_parameters() and _epochs(training, task):
+        log = _Training(learner, task, training, checkpoints, ahead).run(images, on_epoch)
     learner.eval()
     learner.end_task(task, images)
     return log
 
 
+class _Training:
+    """The steps of one task, and where in them it is."""
+
+    def __init__(
+        self, learner: Learner, task: Task, training: Training, checkpoints: Checkpoints | None, ahead: int
+    ) -> None:
+        self.learner, self.task, self.training = learner, task, training
+        self.checkpoints, self.ahead = checkpoints, ahead
+        self.epochs, self.parameters = _epochs(training, task), learner.trained_parameters()
+        self.optimizer = _optimizer(self.parameters, training, _lr(training, task))
+        for parameter in self.parameters:  # one that the loss does not reach decays too, as in the released code
+            parameter.grad = torch.zeros_like(parameter)
+        self.log, self.pending = LossLog(), []  # losses of the last steps that the host has not seen yet
+        self.epoch = self.done = 0  # epochs, and batches of the next one, that are done
+        self.before_epoch = random_state()
+
+    def run(self, images: TaskImages, on_epoch: OnEpoch) -> LossLog:
+        """All epochs, or those that a checkpoint leaves."""
+        if self.checkpoints and (saved := self.checkpoints.read()):
+            self._go_on_from(*saved)
+        while self.epoch < self.epochs:
+            self.optimizer.param_groups[0]["lr"] = self._lr_now()
+            self._run_epoch(images)
+            self._look_at_losses()
+            self.epoch, self.done = self.epoch + 1, 0
+            losses = [row[3] for row in self.log.rows if row[1] == self.epoch]
+            on_epoch(self.epoch, self.epochs, sum(losses) / len(losses))
+        self.optimizer.zero_grad()
+        return self.log
+
+    def _lr_now(self) -> float:
+        """Half a cosine over the epochs, from the first value to `min_lr`, which it would reach after the last."""
+        lr, lowest = _lr(self.training, self.task), self.training.min_lr
+        if self.training.schedule == "constant":
+            return lr
+        return lowest + (lr - lowest) * (1 + math.cos(math.pi * self.epoch / self.epochs)) / 2
+
+    def _run_epoch(self, images: TaskImages) -> None:
+        self.learner.train()
+        now, self.before_epoch = random_state(), self.before_epoch if self.done else random_state()
+        set_random_state(self.before_epoch)  # the order and the views are drawn first
+        batches = iter(images.epoch(self.training.batch_size, self.done))
+        if self.done:
+            set_random_state(now)
+        while group := tuple(islice(batches, self.ahead)):
+            for frozen, labels in self._seen(group):
+                self._step(frozen, labels)
+            self.done += len(group)
+            if self.checkpoints:
+                self._save_if_wanted()
+
+    def _seen(self, group: tuple[tuple[Tensor, Tensor], ...]) -> Iterator[tuple[Tensors, Tensor]]:
+        """What the frozen part makes of several batches together, batch by batch, and their labels."""
+        pictures, labels = zip(*group, strict=True)
+        with self.learner.autocast():
+            frozen = self.learner.frozen(torch.cat(pictures) if len(group) > 1 else pictures[0])
+        parts = zip(*(tensor.split([len(part) for part in pictures]) for tensor in frozen), strict=True)
+        return zip(parts, labels, strict=True)
+
+    def _step(self, frozen: Tensors, labels: Tensor) -> None:
+        with self.learner.autocast():
+            features = self.learner.features(frozen)
+        features = tuple(parallel.whole_batch(feature, len(labels)) for feature in features)
+        total, terms = self.learner.loss(features, labels)
+        self.optimizer.zero_grad(set_to_none=False)
+        total.backward()
+        parallel.average_gradients(self.parameters)
+        self.optimizer.step()
+        self.pending.append(torch.stack([total.detach(), *(term.detach() for term in terms.values())]))
+        self.log.columns = (*LossLog.columns, *terms)
+
+    def _look_at_losses(self) -> None:
+        """Bring the losses to the host, all at once, and stop where one is not finite."""
+        first, lr = len(self.log.rows), self.optimizer.param_groups[0]["lr"]
+        values = torch.stack(self.pending).tolist() if self.pending else []
+        self.log.rows += [[first + index, self.epoch + 1, lr, *row] for index, row in enumerate(values)]
+        self.pending.clear()
+        for row in self.log.rows[first:]:
+            if not math.isfinite(row[3]):
+                pairs = zip(self.log.columns[3:], row[3:], strict=True)
+                losses = ", ".join(f"{name} {value:.4g}" for name, value in pairs)
+                raise UserError(
+                    f"the loss is not finite at task {self.task.index}, epoch {row[1]}, step {row[0]} ({losses}); "
+                    "lower lr, or the weight of the term that grew; earlier tasks are kept"
+                )
+
+    def _save_if_wanted(self) -> None:
+        wanted, told = self.checkpoints.wanted()
+        if wanted:
+            self._look_at_losses()
+            self.checkpoints.write(*self._saved())
+        if told:
+            raise Stopped(
+                f"stopped by {signal.Signals(told).name} at task {self.task.index}, epoch {self.epoch + 1} of "
+                f"{self.epochs}, step {len(self.log.rows)}; the same command goes on from there"
+            )
+
+    def _saved(self) -> tuple[dict[str, Tensor], dict]:
+        """All that the rest of the task depends on."""
+        tensors = named("learner", self.learner.own_tensors())
+        tensors["losses"] = torch.tensor(self.log.rows, dtype=torch.float64)
+        for index, state in self.optimizer.state_dict()["state"].items():
+            tensors |= named(f"optimizer/{index}", {key: torch.as_tensor(value) for key, value in state.items()})
+        for rank, (now, before) in enumerate(parallel.all_of((random_state(), self.before_epoch))):
+            tensors |= named(f"now/{rank}", now) | named(f"before/{rank}", before)
+        return tensors, {"epoch": self.epoch, "done": self.done, "columns": self.log.columns}
+
+    def _go_on_from(self, tensors: dict[str, Tensor], about: dict) -> None:
+        self.learner.load_state(those("learner", tensors))
+        self.epoch, self.done = about["epoch"], about["done"]
+        self.log = LossLog(tuple(about["columns"]), tensors["losses"].tolist())
+        state = {}
+        for name, tensor in those("optimizer", tensors).items():
+            index, _, key = name.partition("/")
+            state.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
+        set_random_state(those(f"now/{parallel.rank()}", tensors))
+        self.before_epoch = those(f"before/{parallel.rank()}", tensors)
+
+
+def _lr(training: Training, task: Task) -> float:
+    return training.first_lr if task.index == 0 and training.first_lr else training.lr
+
+
+def _epochs(training: Training, task: Task) -> int:
+    is_first = task.index == 0 and training.first_epochs is not None
+    return training.first_epochs if is_first else training.epochs
+
+
 def _optimizer(parameters: list[Tensor], training: Training, lr: float) -> optim.Optimizer:
     if training.optimizer == "adamw":
-        return optim.AdamW(parameters, lr, weight_decay=training.weight_decay)
-    return optim.SGD(parameters, lr, training.momentum, weight_decay=training.weight_decay)
-
-
-def _train_epoch(
-    learner: Learner, batches: Batches, optimizer: optim.Optimizer, epoch: int, log: LossLog, task: Task
-) -> float:
-    """One epoch; the losses come to the host once, at its end."""
-    learner.train()
-    lr, steps = optimizer.param_groups[0]["lr"], []
-    for images, labels in batches:
-        total, terms = learner.loss(images, labels)
-        optimizer.zero_grad()
-        total.backward()
-        optimizer.step()
-        steps.append(torch.stack([total.detach(), *(term.detach() for term in terms.values())]))
-    log.columns = (*LossLog.columns, *terms)
-    first = len(log.rows)
-    values = torch.stack(steps).tolist()
-    log.rows += [[first + index, epoch + 1, lr, *row] for index, row in enumerate(values)]
-    for row in log.rows[first:]:
-        if not math.isfinite(row[3]):
-            losses = ", ".join(f"{name} {value:.4g}" for name, value in zip(log.columns[3:], row[3:], strict=True))
-            raise UserError(
-                f"the loss is not finite at task {task.index}, epoch {epoch + 1}, step {row[0]} ({losses}); "
-                "lower lr, or the weight of the term that grew; earlier tasks are kept"
-            )
-    return sum(row[0] for row in values) / len(values)
+        return optim.AdamW(parameters, lr, weight_decay=training.weight_decay, fused=True)
+    return optim.SGD(parameters, lr, training.momentum, weight_decay=training.weight_decay, fused=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ntkcl import backbones
@@ -16,20 +15,23 @@ from ntkcl.data.stream import TaskStream
 from ntkcl.errors import UserError
 from ntkcl.methods.learner import Learner
 from ntkcl.settings import Images, Model, Task, Training
-from ntkcl.tensors import read_tensors, write_tensors
+from ntkcl.tensors import named, read_tensors, those, write_tensors
+from ntkcl.training.random import random_state, set_random_state
 
 FORMAT, VERSION = "ntkcl-state", 2
-LEARNER, RANDOM = "learner/", "random/"
 
 
-def save_state(path: Path, learner: Learner, run: Run, task: Task, stream: TaskStream, provenance: dict) -> None:
+def save_state(path: Path, learner: Learner, run: Run, task: Task, stream: TaskStream, made_with: list[dict]) -> None:
     """Write the learner's state and torch's random state after `task` of `stream`.
+
+    Args:
+        made_with: of each process that went on with the training; most have one.
 
     Raises:
         UserError: the file cannot be written.
     """
     about = {"digest": run.digest, "run": run.name, "seed": run.seed, "task": task.index, "tasks": task.count}
-    about |= {"classes": stream.classes[: task.classes_seen], "provenance": provenance}
+    about |= {"classes": stream.classes[: task.classes_seen], "provenance": made_with[-1], "earlier": made_with[:-1]}
     about["content"] = stream.summary["content"]
     about["task_sizes"] = [each.size for each in run.tasks[: task.index + 1]]
     weights = backbones.about(run.backbone_name)
@@ -67,7 +69,7 @@ def write_state(path: Path, learner: Learner, about: dict[str, Any]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    tensors = {LEARNER + name: tensor for name, tensor in learner.state().items()} | random_state()
+    tensors = named("learner", learner.own_tensors()) | named("random", random_state())
     write_tensors(path, tensors, {"format": FORMAT, "version": VERSION} | about)
 
 
@@ -78,28 +80,10 @@ def take_up(learner: Learner, tensors: dict[str, Tensor], learned: Iterable[Task
         UserError: `problem` and `remedy`, if they do not fit.
     """
     try:
-        learner.load_state({n.removeprefix(LEARNER): t for n, t in tensors.items() if n.startswith(LEARNER)}, learned)
-        set_random_state(tensors)
+        learner.load_state(those("learner", tensors), learned)
+        set_random_state(those("random", tensors))
     except (RuntimeError, KeyError) as error:
         raise UserError(f"{problem} ({' '.join(str(error).split())[:160]}); {remedy}") from error
-
-
-def random_state() -> dict[str, Tensor]:
-    """The state of torch's generators on the CPU and, where there is one, on the present GPU."""
-    state = {RANDOM + "cpu": torch.get_rng_state()}
-    return state | ({RANDOM + "cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
-
-
-def set_random_state(tensors: dict[str, Tensor]) -> None:
-    """Set torch's generators to what `random_state` gave.
-
-    Raises:
-        KeyError: it is not among the tensors.
-        RuntimeError: it is not the state of a generator.
-    """
-    torch.set_rng_state(tensors[RANDOM + "cpu"])
-    if torch.cuda.is_available() and RANDOM + "cuda" in tensors:
-        torch.cuda.set_rng_state(tensors[RANDOM + "cuda"])
 
 
 def about_model(

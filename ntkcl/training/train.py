@@ -1,20 +1,29 @@
 """Train one task of a run, from the state of the task before."""
 
 import os
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 
-from ntkcl import backbones, gpus
+from ntkcl import backbones, gpus, parallel
 from ntkcl.config import Run
 from ntkcl.data.stream import TaskStream
 from ntkcl.errors import UserError
 from ntkcl.files import write_text
 from ntkcl.methods import learner_class
 from ntkcl.methods.learner import Learner
+from ntkcl.peft.vit import in_precision
 from ntkcl.provenance import provenance
-from ntkcl.training.loop import LossLog, learn_task
+from ntkcl.settings import Training
+from ntkcl.training.checkpoint import Checkpoints
+from ntkcl.training.loop import LossLog, OnEpoch, learn_task
 from ntkcl.training.state import load_state, save_state
+
+if TYPE_CHECKING:
+    from ntkcl.backbones.timm_vit import VisionTransformer
+
+CHECKPOINT_PAUSE = 300.0  # seconds between two checkpoints within a task
+FROZEN_IMAGES = 64  # that the frozen branches see at once on a GPU, if a batch has fewer
 
 
 def choose_device(name: str, wait: bool = True) -> torch.device:
@@ -43,32 +52,73 @@ def choose_device(name: str, wait: bool = True) -> torch.device:
     return device
 
 
-def new_learner(run: Run) -> Learner:
-    """A learner that has not learned anything, on its frozen backbone."""
-    return learner_class(run.method.learner)(backbones.load(run.backbone_name), run.settings)
+def precision_on(device: torch.device, training: Training) -> str:
+    """The type that the backbone's products are computed in on `device`: "float32" or "bfloat16"."""
+    if training.precision == "auto":
+        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return training.precision
+
+
+def backbone_of(run: Run, device: torch.device) -> "VisionTransformer":
+    """The frozen backbone of a run, in the precision that its training has on `device`, on the CPU."""
+    return in_precision(backbones.load(run.backbone_name), precision_on(device, run.training))
+
+
+def new_learner(run: Run, backbone: "VisionTransformer") -> Learner:
+    """A learner that has not learned anything, on `backbone`."""
+    return learner_class(run.method.learner)(backbone, run.settings)
 
 
 def train_task(
-    run: Run, index: int, device: torch.device, on_epoch: Callable[[int, int, float], None] | None = None
+    run: Run,
+    index: int,
+    device: torch.device,
+    on_epoch: OnEpoch = lambda epoch, epochs, loss: None,
+    checkpoint_pause: float = CHECKPOINT_PAUSE,
 ) -> LossLog:
     """Train task `index` of a run from the state of the task before; write its losses and its state.
 
     The random state goes on from task to task, so that the tasks in processes of their own give what one process gives.
+    What a process that was stopped or killed has left in `checkpoint.safetensors` is gone on from: on a CPU, the files
+    are the same as without the stop.
+
+    Args:
+        checkpoint_pause: seconds between two checkpoints.
 
     Raises:
-        UserError: an input is missing or wrong, a loss is not finite, or a file cannot be written.
+        UserError: an input is missing or wrong, a loss is not finite, a file cannot be written, or the process was told
+            to stop.
     """
     tasks = run.tasks
     if not 0 <= index < len(tasks):
         raise UserError(f"{run.name} has no task {index}; it has tasks 0 to {len(tasks) - 1}")
+    parallel.start(device)
     task, stream = tasks[index], TaskStream.of(run)
     torch.manual_seed(run.seed)  # the only generators that training draws from are torch's
-    learner = new_learner(run)
+    learner = new_learner(run, backbone_of(run, device))
     if index:
         load_state(run.state_path(index - 1), learner, run, tasks[:index], stream)
+    if rank := parallel.rank():  # dropout is each process's own; what must be common is the first one's
+        torch.manual_seed(run.seed + (index + 1) * 1_000_003 + rank)
     learner.to(device)
-    log = learn_task(learner, task, stream.train_images(task, device), run.training, *([on_epoch] if on_epoch else []))
-    path = run.state_path(index)
-    write_text(path.with_name("losses.csv"), log.csv())
-    save_state(path, learner, run, task, stream, provenance(device.type))
+    path, images = run.state_path(index), stream.train_images(task, device)
+    checkpoints = _checkpoints(run, index, device, stream, checkpoint_pause)
+    with checkpoints.watching():
+        log = learn_task(learner, task, images, run.training, on_epoch, checkpoints, _ahead(device, run.training))
+    if parallel.rank() == 0:
+        write_text(path.with_name("losses.csv"), log.csv())
+        save_state(path, learner, run, task, stream, checkpoints.made_with)
+    checkpoints.delete()
     return log
+
+
+def _checkpoints(run: Run, index: int, device: torch.device, stream: TaskStream, pause: float) -> Checkpoints:
+    about = {"digest": run.digest, "run": run.name, "task": index, "content": stream.summary["content"]}
+    about |= {"weights": backbones.about(run.backbone_name)["fingerprint"], "processes": parallel.count()}
+    made = provenance(device.type, precision_on(device, run.training))
+    return Checkpoints(run.state_path(index).with_name("checkpoint.safetensors"), about, made, pause)
+
+
+def _ahead(device: torch.device, training: Training) -> int:
+    """How many batches the frozen branches look at together: on a GPU, small ones would leave it idle."""
+    return max(1, FROZEN_IMAGES // training.batch_size) if device.type == "cuda" else 1

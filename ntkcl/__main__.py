@@ -1,0 +1,5 @@
+"""`python -m ntkcl`, which `torchrun` starts."""
+
+from ntkcl.cli import main
+
+main()

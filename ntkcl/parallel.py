@@ -1,0 +1,106 @@
+"""One run on several devices: `torchrun` starts a process for each, and they share out the images of every batch.
+
+Every process computes the features of its share. They are put together before the loss, which all compute alike from
+the whole batch, so that terms that compare images of a batch with one another are what one process computes. In a
+single process nothing here does anything.
+"""
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def start(device: torch.device) -> None:
+    """Join the processes that `torchrun` started, if it started this one."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+        # what the host decides (orders, when to stop) goes over the host: no GPU has to be waited for
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+
+
+def count() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Which of them this one is. The first, 0, writes files."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def share(rows: Tensor) -> Tensor:
+    """This process's part of the first dimension: consecutive, in the order of ranks; lengths differ by one at most."""
+    return rows.tensor_split(count())[rank()]
+
+
+def from_first(tensor: Tensor) -> Tensor:
+    """What the first process has: for draws that must be the same everywhere."""
+    if count() > 1:
+        dist.broadcast(tensor, 0)
+    return tensor
+
+
+def all_of(value: Any) -> list[Any]:
+    """Every process's `value`, in the order of ranks."""
+    values = [value] * count()
+    if count() > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+def summed(tensor: Tensor) -> Tensor:
+    """The sum over processes."""
+    if count() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def largest(tensor: Tensor) -> Tensor:
+    """The largest value over processes."""
+    if count() > 1:
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+    return tensor
+
+
+def same_everywhere(module: nn.Module) -> None:
+    """Give the trained parameters of all processes the first one's values."""
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            from_first(parameter.data)
+
+
+def whole_batch(part: Tensor, size: int) -> Tensor:
+    """The tensor (size, ...) of which every process has its `share`; gradients go back to all shares."""
+    return _WholeBatch.apply(part, size) if count() > 1 else part
+
+
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """The mean over processes of each parameter's gradient, in place.
+
+    Every process differentiates the same loss of the whole batch. What comes through features arrives as the sum over
+    processes of the loss's gradients (`whole_batch`), everything else once in each process: the mean is right for both.
+    """
+    if count() > 1:
+        gradients = [parameter.grad for parameter in parameters]
+        flat = summed(torch.cat([gradient.flatten() for gradient in gradients])) / count()
+        for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
+
+
+class _WholeBatch(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, part: Tensor, size: int) -> Tensor:
+        """Shares differ in size by one at most: all are sent as long as the longest."""
+        sizes = [len(rows) for rows in torch.empty(size, 0).tensor_split(count())]
+        sent = part.new_zeros(sizes[0], *part.shape[1:])
+        sent[: len(part)] = part
+        received = [torch.empty_like(sent) for _ in sizes]
+        dist.all_gather(received, sent)
+        return torch.cat([tensor[:length] for tensor, length in zip(received, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return share(summed(gradient.contiguous())), None

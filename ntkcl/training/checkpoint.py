@@ -1,0 +1,94 @@
+"""Starting again within a task: what training was, written from time to time and when the process is told to stop."""
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ntkcl import parallel
+from ntkcl.errors import UserError
+from ntkcl.tensors import read_tensors, write_tensors
+
+FORMAT, VERSION = "ntkcl-checkpoint", 1
+SIGNALS = (signal.SIGTERM, signal.SIGINT)  # clusters send the first before they kill, Ctrl-C the second
+
+
+class Stopped(UserError):
+    """The process was told to stop, and has written a checkpoint."""
+
+
+class Checkpoints:
+    """The checkpoint of one task's training. The old one stays until the new one is whole.
+
+    Args:
+        path: the file.
+        about: what it belongs to; one that says otherwise is no use.
+        made: what this process makes it with (`ntkcl.provenance`).
+        pause: seconds between two checkpoints; one of 0 is written after every step.
+    """
+
+    def __init__(self, path: Path, about: dict[str, Any], made: dict[str, Any], pause: float) -> None:
+        self.path, self.about, self.made_with, self.pause = path, about, [made], pause
+        self._last, self._told = time.monotonic(), 0
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take signals as a wish to stop after the present step. A second Ctrl-C stops at once."""
+
+        def told(number: int, frame: Any) -> None:
+            self._told = number
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        before = {number: signal.signal(number, told) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def wanted(self) -> tuple[bool, int]:
+        """Whether to write one now, and the number of the signal that told any of the processes to stop, or 0."""
+        is_due = time.monotonic() - self._last >= self.pause
+        due, told = parallel.largest(torch.tensor([is_due, self._told])).tolist()
+        return bool(due or told), told
+
+    def write(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
+        """Write what training needs to go on.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        if parallel.rank() == 0:
+            about = {"format": FORMAT, "version": VERSION, "provenance": self.made_with} | self.about | about
+            write_tensors(self.path, tensors, about)
+        self._last = time.monotonic()
+
+    def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What `write` wrote, or None where nothing fits; what does not fit is said on standard error."""
+        if not self.path.exists():
+            return None
+        try:
+            tensors, about = read_tensors(self.path, FORMAT, VERSION, self.about["digest"], "")
+        except UserError as error:
+            return self._no_use(str(error).rstrip("; "))
+        if different := [name for name, value in self.about.items() if about.get(name) != value]:
+            return self._no_use(f"{self.path} has another {different[0].replace('_', ' ')}")
+        self.made_with = [*(made for made in about["provenance"] if made not in self.made_with), *self.made_with]
+        return tensors, about
+
+    def delete(self) -> None:
+        """Remove the file: the task is learned."""
+        if parallel.rank() == 0:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+
+    @staticmethod
+    def _no_use(why: str) -> None:
+        print(f"warning: {why}; the task begins anew", file=sys.stderr, flush=True)

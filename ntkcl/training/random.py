@@ -1,0 +1,22 @@
+"""The state of torch's generators, which all that is random is drawn from."""
+
+import torch
+from torch import Tensor
+
+
+def random_state() -> dict[str, Tensor]:
+    """The state of torch's generators on the CPU ("cpu") and, where there is one, on the present GPU ("cuda")."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def set_random_state(state: dict[str, Tensor]) -> None:
+    """Set torch's generators to what `random_state` gave.
+
+    Raises:
+        KeyError: it is not among the tensors.
+        RuntimeError: it is not the state of a generator.
+    """
+    torch.set_rng_state(state["cpu"])
+    if torch.cuda.is_available() and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,196 @@
+"""Starting again within a task: stopped or killed anywhere, training ends with the bytes of training that was not."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from timm.models.vision_transformer import VisionTransformer
+
+from ntkcl.config import resolve
+from ntkcl.data.loading import ViewedImages
+from ntkcl.methods.adapter_finetuning import AdapterFineTuning
+from ntkcl.methods.ntk_cl import NTKCL
+from ntkcl.settings import Images, Training, tasks_of
+from ntkcl.training.checkpoint import Checkpoints, Stopped
+from ntkcl.training.loop import learn_task
+from ntkcl.training.train import train_task
+
+CPU = torch.device("cpu")
+NTKCL_COMMAND = Path(sys.executable).with_name("ntkcl")
+ABOUT = {"digest": "d", "weights": "w"}
+FIRST, SECOND = tasks_of([2, 3])
+LEARNERS = {
+    "ntk_cl": (NTKCL, NTKCL.Settings(adapter_width=4, prompts=2, fusion_heads=2), "sgd"),
+    "adapter_finetuning": (AdapterFineTuning, AdapterFineTuning.Settings(adapter_width=4), "adamw"),
+}
+
+
+class Killed(BaseException):
+    """Stands for the end of the process: nothing gets a chance to save."""
+
+
+class Ending:
+    """Training images at one batch of which something happens."""
+
+    def __init__(self, images: ViewedImages, at: int, event) -> None:
+        self.images, self.left, self.event = images, at, event
+
+    def epoch(self, batch_size, done=0):
+        return map(self.count, self.images.epoch(batch_size, done))
+
+    def count(self, batch):
+        if self.left == 0:
+            self.event()
+        self.left -= 1
+        return batch
+
+    def in_order(self):
+        return self.images.in_order()
+
+
+def images_of(task) -> ViewedImages:
+    """Noise, cropped and mirrored at random."""
+    labels = torch.arange(task.first_class, task.classes_seen).repeat(4)
+    pixels = torch.randint(0, 256, (len(labels), 12, 12), generator=torch.Generator().manual_seed(task.index))
+    pictures = [Image.fromarray(array) for array in pixels.to(torch.uint8).numpy()]
+    return ViewedImages(pictures.__getitem__, labels, Images(), 8, 1, CPU)
+
+
+def learner_after_first(name: str):
+    """A learner that has learned the first task, and the way to train the second one."""
+    kind, own, optimizer = LEARNERS[name]
+    torch.manual_seed(3)
+    shape = dict(img_size=8, patch_size=4, in_chans=1, embed_dim=16, depth=3, num_heads=2, num_classes=0)
+    training = Training(lr=0.05, epochs=3, batch_size=5, optimizer=optimizer)
+    learner = kind(VisionTransformer(**shape), own)
+    learn_task(learner, FIRST, images_of(FIRST), training)
+    return learner, training
+
+
+def end(path: Path, name: str, end_at: int | None, event, pause: float, ahead: int):
+    """Learn the second task, from the beginning or a checkpoint; what was learned, or None where it was ended."""
+    learner, training = learner_after_first(name)
+    checkpoints = Checkpoints(path, ABOUT, {"device": "test"}, pause)
+    images = images_of(SECOND) if end_at is None else Ending(images_of(SECOND), end_at, event)
+    try:
+        with checkpoints.watching():
+            log = learn_task(learner, SECOND, images, training, checkpoints=checkpoints, ahead=ahead)
+    except (Killed, Stopped):
+        return None
+    checkpoints.delete()
+    return log.csv(), {name: tensor.numpy().tobytes() for name, tensor in learner.state().items()}, torch.get_rng_state()
+
+
+def killed() -> None:
+    raise Killed
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(sorted(LEARNERS)),
+    ends=st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=1, max_size=3),
+    pause=st.sampled_from([0, 0, 1e9]),
+    ahead=st.sampled_from([1, 2]),
+)
+def test_ended_anywhere_and_started_again_gives_the_same_bytes(tmp_path, name, ends, pause, ahead):
+    path = tmp_path / "checkpoint.safetensors"
+    path.unlink(missing_ok=True)
+    whole = end(path, name, None, None, 1e9, ahead)
+    for at, by_signal in ends:
+        event = (lambda: signal.raise_signal(signal.SIGTERM)) if by_signal else killed
+        end(path, name, at, event, pause, ahead)
+    log, state, random = end(path, name, None, None, pause, ahead)
+    assert (log, state) == whole[:2]
+    assert torch.equal(random, whole[2])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_ends_it_after_the_step_and_says_where(tmp_path):
+    learner, training = learner_after_first("ntk_cl")
+    checkpoints = Checkpoints(tmp_path / "c", ABOUT, {}, 1e9)
+    images = Ending(images_of(SECOND), 4, lambda: signal.raise_signal(signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    with pytest.raises(Stopped, match=r"stopped by SIGTERM at task 1, epoch 2 of 3, step 5; the same"):  # noqa: SIM117
+        with checkpoints.watching():
+            learn_task(learner, SECOND, images, training, checkpoints=checkpoints)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:2000]), "is damaged"),
+        (lambda path: path.write_bytes(b"nothing of the kind"), "is damaged"),
+        (lambda path: ABOUT.update(weights="others"), "has another weights"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_said_and_left(tmp_path, capsys, monkeypatch, damage, said):
+    path = tmp_path / "checkpoint.safetensors"
+    monkeypatch.setitem(ABOUT, "weights", "w")
+    whole = end(path, "ntk_cl", None, None, 1e9, 1)
+    end(path, "ntk_cl", 4, killed, 0, 1)
+    damage(path)
+    assert end(path, "ntk_cl", None, None, 1e9, 1)[:2] == whole[:2]
+    warning = capsys.readouterr().err
+    assert said in warning and "the task begins anew" in warning and warning.count("\n") == 1
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.safetensors"
+    end(path, "ntk_cl", 3, killed, 0, 1)
+    before = path.read_bytes()
+
+    def full(self, content):
+        self.open("wb").write(content[:100])
+        raise OSError(28, "No space left on device")
+
+    from ntkcl.errors import UserError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(UserError, match="No space left on device"):
+            end(path, "ntk_cl", 5, killed, 0, 1)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_command_goes_on_where_it_was_ended(tiny, number):
+    """The real command, ended in the middle of its steps, twice, by each signal."""
+    torch.set_num_threads(1)
+    for variant in ("long", "whole"):
+        text = (tiny / "params/methods/ntk_cl.yaml").read_text()
+        (tiny / f"params/methods/{variant}.yaml").write_text(text.replace("epochs: 2", "epochs: 60"))
+    whole = resolve("digits", "vit_tiny", "whole", 0)
+    train_task(whole, 0, CPU)
+    command = [NTKCL_COMMAND, "train", "digits", "vit_tiny", "long", "0", "--task", "0", "--save-every", "0"]
+    state = tiny / "runs/digits/vit_tiny/long/seed0/task0/state.safetensors"
+    checkpoint, stamp = state.with_name("checkpoint.safetensors"), 0
+    for _ in range(2):
+        running = subprocess.Popen(command, stdout=-1, stderr=-1, text=True, env=os.environ)
+        deadline = time.monotonic() + 120
+        while running.poll() is None and time.monotonic() < deadline:
+            if checkpoint.exists() and checkpoint.stat().st_mtime_ns > stamp:
+                break
+            time.sleep(0.01)
+        time.sleep(0.3)
+        running.send_signal(number)
+        output, error = running.communicate(timeout=60)
+        assert running.returncode != 0, output
+        assert number == signal.SIGKILL or f"error: stopped by {number.name} at task 0" in error
+        assert checkpoint.exists() and not state.exists()
+        stamp = checkpoint.stat().st_mtime_ns
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 1 of" not in done.stdout
+    expected = whole.state_path(0).with_name("losses.csv")
+    assert state.with_name("losses.csv").read_bytes() == expected.read_bytes()
+    assert not checkpoint.exists()
