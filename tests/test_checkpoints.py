@@ -64,13 +64,18 @@ def images_of(task) -> ViewedImages:
     return ViewedImages(pictures.__getitem__, labels, Images(), 8, 1, CPU)
 
 
-def learner_after_first(name: str):
-    """A learner that has learned the first task, and the way to train the second one."""
+def new_learner(name: str, **changed):
+    """A learner, and the way to train it."""
     kind, own, optimizer = LEARNERS[name]
     torch.manual_seed(3)
     shape = dict(img_size=8, patch_size=4, in_chans=1, embed_dim=16, depth=3, num_heads=2, num_classes=0)
     training = Training(lr=0.05, epochs=3, batch_size=5, optimizer=optimizer)
-    learner = kind(VisionTransformer(**shape), own)
+    return kind(VisionTransformer(**shape), own.model_copy(update=changed)), training
+
+
+def learner_after_first(name: str):
+    """A learner that has learned the first task, and the way to train the second one."""
+    learner, training = new_learner(name)
     learn_task(learner, FIRST, images_of(FIRST), training)
     return learner, training
 
@@ -86,7 +91,11 @@ def end(path: Path, name: str, end_at: int | None, event, pause: float, ahead: i
     except (Killed, Stopped):
         return None
     checkpoints.delete()
-    return log.csv(), {name: tensor.numpy().tobytes() for name, tensor in learner.state().items()}, torch.get_rng_state()
+    return (
+        log.csv(),
+        {name: tensor.numpy().tobytes() for name, tensor in learner.state().items()},
+        torch.get_rng_state(),
+    )
 
 
 def killed() -> None:
