@@ -264,6 +264,41 @@ def plan_command(study: str, measure: bool, device: str, threads: int) -> None:
     show(study)
 
 
+@main.command("bench")
+@click.option("--dataset", default="cifar100", show_default=True, help="Whose settings and task sizes are taken.")
+@click.option("--backbone", "backbones", multiple=True, default=["vit_b16_in21k"], show_default=True)
+@click.option("--variant", "variants", multiple=True, default=["ntk_cl", "finetuning", "simplecil"], show_default=True)
+@click.option("--batch", "batches", type=click.IntRange(1), multiple=True, default=[16, 96], show_default=True)
+@click.option("--precision", "precisions", type=click.Choice(["auto", "float32", "bfloat16"]), multiple=True)
+@click.option("--seconds", default=5.0, show_default=True, help="Of each measurement, about.")
+@click.option("--json", "path", type=click.Path(path_type=Path), help="A file for all numbers.")
+@compute_options
+def bench_command(
+    dataset: str,
+    backbones: tuple[str, ...],
+    variants: tuple[str, ...],
+    batches: tuple[int, ...],
+    precisions: tuple[str, ...],
+    seconds: float,
+    path: Path | None,
+    device: str,
+    threads: int,
+) -> None:
+    """Images per second of training and evaluation, against the fastest matrix product, with random weights.
+
+    Options may be given several times: every combination is measured. (On CPUs: --batch 4, or it takes hours.)
+    """
+    import torch
+
+    from ntkcl.bench.table import bench
+    from ntkcl.config import resolve
+    from ntkcl.training.train import choose_device
+
+    torch.set_num_threads(threads)
+    runs = [resolve(dataset, backbone, variant, 0) for backbone in backbones for variant in variants]
+    bench(runs, list(batches), list(precisions or ["auto"]), choose_device(device), seconds, path)
+
+
 @main.command()
 @click.argument("state", type=click.Path(path_type=Path))
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))

@@ -121,7 +121,7 @@ def test_the_size_of_states_is_that_of_the_files(finished):
 
 
 def test_hours_come_from_a_measurement(tiny, monkeypatch):
-    monkeypatch.setattr(throughput, "ENOUGH", 0.02)
+    monkeypatch.setattr(throughput, "SECONDS", 0.02)
     cost.counts_of.cache_clear()
     before = CliRunner().invoke(main, ["plan", "quickstart"], catch_exceptions=False).output
     assert "ntkcl plan quickstart --measure" in before

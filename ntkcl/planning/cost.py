@@ -85,7 +85,10 @@ def evaluation_minutes(run: Run) -> int:
 
 def compute_key(run: Run) -> str:
     """Names what the speed of a run depends on."""
-    return digest_of(run.backbone.architecture, run.method.learner, run.settings, run.training.batch_size)
+    training = run.training
+    return digest_of(
+        run.backbone.architecture, run.method.learner, run.settings, training.batch_size, training.precision
+    )
 
 
 def work_of(run: Run, speeds: dict[str, dict]) -> Work:

@@ -59,6 +59,11 @@ def precision_on(device: torch.device, training: Training) -> str:
     return training.precision
 
 
+def ahead_on(device: torch.device, training: Training) -> int:
+    """How many batches the frozen branches look at together: on a GPU, small ones would leave it idle."""
+    return max(1, FROZEN_IMAGES // training.batch_size) if device.type == "cuda" else 1
+
+
 def backbone_of(run: Run, device: torch.device) -> "VisionTransformer":
     """The frozen backbone of a run, in the precision that its training has on `device`, on the CPU."""
     return in_precision(backbones.load(run.backbone_name), precision_on(device, run.training))
@@ -104,7 +109,7 @@ def train_task(
     path, images = run.state_path(index), stream.train_images(task, device)
     checkpoints = _checkpoints(run, index, device, stream, checkpoint_pause)
     with checkpoints.watching():
-        log = learn_task(learner, task, images, run.training, on_epoch, checkpoints, _ahead(device, run.training))
+        log = learn_task(learner, task, images, run.training, on_epoch, checkpoints, ahead_on(device, run.training))
     if parallel.rank() == 0:
         write_text(path.with_name("losses.csv"), log.csv())
         save_state(path, learner, run, task, stream, checkpoints.made_with)
@@ -117,8 +122,3 @@ def _checkpoints(run: Run, index: int, device: torch.device, stream: TaskStream,
     about |= {"weights": backbones.about(run.backbone_name)["fingerprint"], "processes": parallel.count()}
     made = provenance(device.type, precision_on(device, run.training))
     return Checkpoints(run.state_path(index).with_name("checkpoint.safetensors"), about, made, pause)
-
-
-def _ahead(device: torch.device, training: Training) -> int:
-    """How many batches the frozen branches look at together: on a GPU, small ones would leave it idle."""
-    return max(1, FROZEN_IMAGES // training.batch_size) if device.type == "cuda" else 1

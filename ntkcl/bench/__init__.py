@@ -1,0 +1,1 @@
+"""How fast learners train and predict, against what the hardware can do."""

@@ -1,0 +1,180 @@
+"""Images a second, operations and memory of a learner, on random images, in the loop that real runs have."""
+
+import resource
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ntkcl.backbones import build
+from ntkcl.batches import Batches
+from ntkcl.config import Run
+from ntkcl.methods import learner_class
+from ntkcl.methods.learner import Learner
+from ntkcl.peft.vit import in_precision
+from ntkcl.settings import Task
+from ntkcl.training.loop import learn_task
+from ntkcl.training.train import ahead_on, precision_on
+
+WARM_UP, FEWEST, MOST = 2, 3, 30  # windows that do not count, and how many do
+STEPS_ON_GPU = 4  # of a window, at whose ends the host waits for the GPU
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What was measured.
+
+    Args:
+        rates: images a second, of each window.
+        operations: floating-point operations of an image, in matrix products, attention and convolutions.
+        memory: the most that was in use, in bytes: of the GPU, or of this process.
+    """
+
+    rates: list[float]
+    operations: float
+    memory: int
+
+    @property
+    def rate(self) -> float:
+        """The median rate."""
+        return statistics.median(self.rates)
+
+
+@dataclass
+class TimedImages:
+    """A task's images that are noise, and the clock that is read while a learner goes through them.
+
+    Real images are read and cropped meanwhile: where that takes longer than computing, a job is slower.
+
+    Args:
+        task: the task that the images are of.
+        shape: (C, H, W).
+        together: batches that the learner takes at once.
+        seconds: that are enough.
+    """
+
+    task: Task
+    shape: tuple[int, int, int]
+    device: torch.device
+    together: int = 1
+    seconds: float = 5.0
+    rates: list[float] = field(default_factory=list)
+
+    def epoch(self, batch_size: int, done: int = 0) -> Batches:
+        """Batches until the speed is known; who takes them computes on each."""
+        batch, begin = self.batch(batch_size), time.perf_counter()
+        steps = self.together * (STEPS_ON_GPU if self.device.type == "cuda" else 1)
+        self.rates.clear()
+        while len(self.rates) < WARM_UP + FEWEST or (
+            len(self.rates) < WARM_UP + MOST and time.perf_counter() - begin < self.seconds
+        ):
+            start = self._now()
+            for _ in range(steps):
+                yield batch
+            self.rates.append(batch_size * steps / (self._now() - start))
+        del self.rates[:WARM_UP]
+
+    def in_order(self, batch_size: int = 64) -> Batches:
+        """An image of every class."""
+        images, labels = self.batch(self.task.size)
+        return zip(images.split(batch_size), labels.split(batch_size), strict=True)
+
+    def batch(self, size: int) -> tuple[Tensor, Tensor]:
+        """Images (size, C, H, W) and labels."""
+        labels = self.task.first_class + torch.arange(size) % self.task.size
+        return torch.rand(size, *self.shape).to(self.device), labels.to(self.device)
+
+    def _now(self) -> float:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
+
+
+def measure(
+    run: Run, device: torch.device, seconds: float = 5.0, largest: int | None = None
+) -> Iterator[tuple[str, Speed]]:
+    """How fast the learner of `run` is in the middle of its tasks, with random weights: "train", then "evaluate".
+
+    Args:
+        seconds: about, for each of the two.
+        largest: number of images in a batch, where the run's own are more.
+    """
+    size = min(run.training.batch_size, largest or run.training.batch_size)
+    architecture, ahead = run.backbone.architecture, ahead_on(device, run.training)
+    learner, task = _in_the_middle(run, device)
+    shape = (architecture.in_chans, architecture.img_size, architecture.img_size)
+    images = TimedImages(task, shape, device, ahead, seconds)
+    if learner.trained_parameters():
+        training = run.training.model_copy(update={"epochs": 1, "first_epochs": 1, "batch_size": size})
+        _forget_memory(device)
+        learn_task(learner, task, images, training, ahead=ahead)
+        memory = _memory(device)
+        yield "train", Speed(list(images.rates), _operations(learner.train(), *images.batch(size), True), memory)
+    else:
+        learn_task(learner, task, images, run.training)
+    images = TimedImages(task, shape, device, 1, seconds)
+    learner.eval()
+    _forget_memory(device)
+    with torch.no_grad():
+        for batch, _ in images.epoch(size):
+            learner.scores(batch)
+        memory = _memory(device)
+        yield "evaluate", Speed(list(images.rates), _operations(learner, *images.batch(size), False), memory)
+
+
+def matmul_ceiling(device: torch.device, precision: str, seconds: float = 1.0) -> float:
+    """The most operations a second that a square matrix product reaches in this process."""
+    best = 0.0
+    for side in (2048, 4096, 8192) if device.type == "cuda" else (1024, 2048):
+        left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in range(2))
+        images = TimedImages(Task(index=0, first_class=0, size=1), (1, 1, 1), device, 8, seconds)
+        for _ in images.epoch(1):
+            left @ right
+        best = max(best, statistics.median(images.rates) * 2 * side**3)
+    return best
+
+
+def _in_the_middle(run: Run, device: torch.device) -> tuple[Learner, Task]:
+    """A learner that has met half of the tasks, with random numbers where it would have learned, and the next task."""
+    backbone = in_precision(build(run.backbone.architecture), precision_on(device, run.training)).to(device)
+    learner, middle = learner_class(run.method.learner)(backbone, run.settings).to(device), len(run.tasks) // 2
+    for task in run.tasks[:middle]:
+        learner.grow(task)
+    for name, buffer in learner.named_buffers():
+        if not name.startswith("backbone.") and buffer.is_floating_point():
+            torch.nn.init.normal_(buffer)
+    return learner, run.tasks[middle]
+
+
+def _operations(learner: Learner, images: Tensor, labels: Tensor, is_training: bool) -> float:
+    """Operations of an image in a training step or in predicting, as torch counts them while they are done."""
+    with FlopCounterMode(display=False) as counter:
+        features = learner.see(images)
+        if is_training:
+            learner.loss(features, labels)[0].backward()
+        else:
+            learner.scores_of(features)
+    learner.zero_grad()
+    return counter.get_total_flops() / len(images)
+
+
+def _forget_memory(device: torch.device) -> None:
+    """Let the largest use of memory begin anew."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif (linux := Path("/proc/self/clear_refs")).exists():
+        linux.write_text("5")
+
+
+def _memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    peak = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
+    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if peak is None else peak)

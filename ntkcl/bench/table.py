@@ -1,0 +1,93 @@
+"""`ntkcl bench`: speeds of many kinds of computing, as a table and as JSON."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ntkcl.bench.speed import Speed, matmul_ceiling, measure
+from ntkcl.config import Run
+from ntkcl.files import write_json
+from ntkcl.provenance import device_name, provenance
+from ntkcl.training.train import precision_on
+
+COLUMNS = ("images/s", "lowest-highest", "GFLOP/image", "TFLOP/s", "ceiling", "GiB")
+WIDTH = 132  # of the table in a file or a pipe
+
+
+def bench(
+    runs: list[Run], batches: list[int], precisions: list[str], device: torch.device, seconds: float, path: Path | None
+) -> None:
+    """Measure every run with every batch size and precision; print a table, and write `path` if it is given."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = WIDTH
+    precisions = list(
+        dict.fromkeys(precision_on(device, _with(runs[0], precision=name).training) for name in precisions)
+    )
+    ceilings = {precision: matmul_ceiling(device, precision) for precision in precisions}
+    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    console.print(f"{device_name(device.type)}{threads}, torch {torch.__version__}")
+    for precision, ceiling in ceilings.items():
+        console.print(f"ceiling, {precision}: {ceiling / 1e12:.3g} TFLOP/s in the best of several square products")
+    rows = list(_rows(runs, batches, precisions, ceilings, device, seconds, console))
+    console.print(_table(rows))
+    if path:
+        content = {"ceilings": ceilings, "rows": rows, "threads": torch.get_num_threads()}
+        write_json(path, content | {"provenance": provenance(device.type, "float32")})
+
+
+def _rows(
+    runs: list[Run],
+    batches: list[int],
+    precisions: list[str],
+    ceilings: dict[str, float],
+    device: torch.device,
+    seconds: float,
+    console: Console,
+) -> Iterator[dict[str, Any]]:
+    for run, batch, precision in product(runs, batches, precisions):
+        kind = {"backbone": run.backbone_name, "variant": run.variant, "batch": batch, "precision": precision}
+        with console.status(" ".join(map(str, kind.values()))):
+            for part, speed in measure(_with(run, batch_size=batch, precision=precision), device, seconds):
+                yield kind | {"part": part} | _numbers(speed, ceilings[precision])
+
+
+def _numbers(speed: Speed, ceiling: float) -> dict[str, Any]:
+    per_second = speed.rate * speed.operations
+    return {
+        "images_per_second": speed.rate,
+        "rates": speed.rates,
+        "operations_per_image": speed.operations,
+        "operations_per_second": per_second,
+        "of_ceiling": per_second / ceiling,
+        "memory": speed.memory,
+    }
+
+
+def _with(run: Run, **training: Any) -> Run:
+    return replace(run, training=run.training.model_copy(update=training))
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("part", "backbone", "variant", "batch", "precision", box=box.SIMPLE_HEAD)
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    for row in sorted(rows, key=lambda row: row["part"], reverse=True):
+        names = (row["part"], row["backbone"], row["variant"], str(row["batch"]), row["precision"])
+        rates = [_short(rate) for rate in (row["images_per_second"], min(row["rates"]), max(row["rates"]))]
+        cells = [rates[0], f"{rates[1]}-{rates[2]}", _short(row["operations_per_image"] / 1e9)]
+        cells += [_short(row["operations_per_second"] / 1e12), f"{row['of_ceiling']:.0%}"]
+        table.add_row(*names, *cells, f"{row['memory'] / 2**30:.1f}")
+    return table
+
+
+def _short(value: float) -> str:
+    """Three digits of it, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
