@@ -35,6 +35,7 @@ DEFAULTS = {
     "study": "quickstart",
     "device": "auto",  # or cpu, cuda: where the jobs compute
     "jobs_per_gpu": 1,
+    "gpus_per_job": 1,  # of training and evaluation: they share out the images of a batch
 }
 
 
@@ -56,6 +57,7 @@ try:
         config.setdefault(key, value)
     os.environ[gpus.JOBS_PER_GPU] = str(config["jobs_per_gpu"])  # for the jobs
     jobs_per_gpu, uses_gpu = gpus.jobs_per_gpu(), gpus.wanted(config["device"], here)
+    gpus_each = gpus.per_job(config["gpus_per_job"], uses_gpu)
     if here and uses_gpu:
         if "gpu" not in workflow.global_resources:  # else a person has given --resources gpu=N
             workflow.register_resource("gpu", len(gpus.visible()) * jobs_per_gpu)
@@ -66,6 +68,10 @@ try:
         print(done, file=sys.stderr)
 except UserError as error:
     sys.exit(f"error: {error}")
+
+
+# what starts training and evaluation
+NTKCL = f"torchrun --standalone --nproc-per-node {gpus_each} -m ntkcl" if gpus_each > 1 else "ntkcl"
 
 
 onstart:

@@ -8,6 +8,7 @@ import tempfile
 import time
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from ntkcl.errors import UserError, nearest
 
@@ -73,6 +74,23 @@ def jobs_per_gpu() -> int:
     if not value.isdigit() or int(value) < 1:
         raise UserError(f"jobs_per_gpu is '{value}'; give a whole number of jobs, 1 or more")
     return int(value)
+
+
+def per_job(value: Any, device_is_gpu: bool) -> int:
+    """How many GPUs a job computes on, each in a process of its own; 0 where it takes none.
+
+    Args:
+        value: of the configuration `gpus_per_job`.
+        device_is_gpu: whether the jobs take GPUs.
+
+    Raises:
+        UserError: it is not a whole number above 0, or jobs would share GPUs as well.
+    """
+    if not str(value).isdigit() or int(value) < 1:
+        raise UserError(f"gpus_per_job is '{value}'; give a whole number of GPUs, 1 or more")
+    if int(value) > 1 and jobs_per_gpu() > 1:
+        raise UserError("a job cannot both have several GPUs and share them; set gpus_per_job or jobs_per_gpu to 1")
+    return int(value) if device_is_gpu else 0
 
 
 def threads_each(cores: int, jobs: int) -> int:

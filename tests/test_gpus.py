@@ -226,6 +226,20 @@ def test_the_limit_follows_jobs_per_gpu_and_yields_to_the_user(driver, tiny):
     assert 'gpu", 1' in snakemake("--cores", "2", target, "--resources", "gpu=1")
 
 
+@pytest.mark.slow
+def test_a_job_can_have_several_gpus(driver, tiny):
+    """The jobs are started by torchrun; here they find that torch has no GPU, and compute on the CPU."""
+    driver("GPU-1", "GPU-2")
+    with_pipeline(tiny)
+    target = "runs/digits/vit_tiny/ntk_cl/seed0/metrics.json"
+    output = snakemake("--cores", "2", "-p", target, "--config", "gpus_per_job=2")
+    assert output.count("torchrun --standalone --nproc-per-node 2 -m ntkcl") == 3
+    assert Path(target).exists()
+    refused = snakemake("--cores", "2", target, "--config", "gpus_per_job=2", "jobs_per_gpu=2", code=1)
+    assert "error: a job cannot both have several GPUs and share them" in refused
+    assert "gpus_per_job is '0'" in snakemake("--cores", "2", target, "--config", "gpus_per_job=0", code=1)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -18,15 +18,15 @@ rule evaluate_run:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/evaluate.benchmark.tsv"
     threads: threads_each
     resources:
-        gpu=int(uses_gpu),
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        gpu=gpus_each,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt * max(1, gpus_each),
         runtime=lambda wildcards, attempt: cost.evaluation_minutes(run_of(wildcards)) * attempt,
     params:
         settings=lambda wildcards: run_of(wildcards).digest,
     message:
         "evaluate: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "ntkcl evaluate {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
+        "{NTKCL} evaluate {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
         " --device {config[device]} --threads {threads} > {log} 2>&1"
 
 

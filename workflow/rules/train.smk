@@ -23,13 +23,13 @@ rule train_task:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/task{task}/benchmark.tsv"
     threads: threads_each
     resources:
-        gpu=int(uses_gpu),
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        gpu=gpus_each,
+        mem_mb=lambda wildcards, attempt: 8000 * attempt * max(1, gpus_each),
         runtime=lambda wildcards, attempt: cost.training_minutes(run_of(wildcards), int(wildcards.task)) * attempt,
     params:
         settings=lambda wildcards: run_of(wildcards).digest,
     message:
         "train: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}, task {wildcards.task}"
     shell:
-        "ntkcl train {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
+        "{NTKCL} train {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
         " --task {wildcards.task} --device {config[device]} --threads {threads} > {log} 2>&1"
