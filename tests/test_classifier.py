@@ -125,8 +125,10 @@ def test_pictures_tensors_and_files_are_the_same_images(here):
     given = [image, "image.png", Path("image.png"), tensor, (tensor * 255).round().to(torch.uint8), tensor[0]]
     answers = model.predict(given, top=2)
     assert all(answer == answers[0] for answer in answers)
-    assert model.predict("image.png", top=2) == model.predict(image, top=2) == answers[:1]
-    assert model.predict(tensor[None], top=2) == answers[:1]
+    assert model.predict("image.png", top=2) == model.predict(image, top=2) == model.predict(tensor[None], top=2)
+    (alone,), together = model.predict(image, top=2), answers[0]
+    assert [name for name, _ in alone] == [name for name, _ in together]
+    assert [score for _, score in alone] == pytest.approx([score for _, score in together], abs=1e-5)
 
 
 def test_learning_from_tensors_equals_learning_from_pictures(here):

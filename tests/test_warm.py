@@ -76,6 +76,19 @@ def test_a_killed_job_dies_with_its_work(warm, tiny):
     assert alive(server)
 
 
+def test_a_job_that_is_told_to_stop_saves_where_it_is(warm, tiny):
+    path = tiny / "params/methods/ntk_cl.yaml"
+    path.write_text(path.read_text().replace("epochs: 2", "epochs: 10000"))
+    command = [NTKCL, "train", "digits", "vit_tiny", "ntk_cl", "0", "--task", "0"]
+    job = subprocess.Popen(command, env=os.environ | {"NTKCL_WARM": warm[1]}, stdout=-1, stderr=-1, text=True)
+    assert "epoch 1 of" in job.stdout.readline()
+    job.send_signal(signal.SIGTERM)
+    error = job.communicate(timeout=60)[1]
+    assert (job.returncode, error.count("\n")) == (1, 1)
+    assert "stopped by SIGTERM at task 0" in error
+    assert (tiny / "runs/digits/vit_tiny/ntk_cl/seed0/task0/checkpoint.safetensors").exists()
+
+
 def test_it_ends_with_the_one_who_started_it_however_that_ends(warm):
     starter, address = warm
     server = children(starter.pid)[0]

@@ -17,7 +17,8 @@ from ntkcl.data.views import DRAWS, picture_of, pixels, random_box
 from ntkcl.settings import Images, Interpolation
 
 MOST_AT_ONCE = 2**23  # pixels of crops that are resized together: about half a gigabyte with all that it takes
-PRECISION = 2**22  # Pillow's weights are multiples of its inverse
+HALF = 2**11
+PRECISION = HALF**2  # Pillow's weights are whole numbers, in units of its inverse
 
 
 class Span(NamedTuple):
@@ -166,20 +167,40 @@ def resampled(pixels: Tensor, views: Sequence[View], size: int, interpolation: I
 
 
 def _resampled(pixels: Tensor, views: Sequence[View], size: int, interpolation: Interpolation) -> Tensor:
-    """As `resampled`; the crops lie in one tensor, filled up to the largest with pixels that have no weight."""
-    begin, width = on_device(torch.tensor([(view.begin, view.width) for view in views]), pixels.device).T
-    rows, down = _axis([view.rows for view in views], size, interpolation, pixels.device)
-    columns, across = _axis([view.columns for view in views], size, interpolation, pixels.device)
-    where = (begin[:, None] + rows * width[:, None])[:, :, None] + columns[:, None]
-    crops = pixels[where].transpose(2, 3).to(torch.float32, memory_format=torch.contiguous_format)  # (B, h, C, w)
-    lines = _rounded(crops.flatten(1, 2) @ across.mT).view(*crops.shape[:3], size)
-    squares = _rounded(down @ lines.flatten(2)).view(len(views), size, -1, size)
-    return squares.transpose(1, 2)
+    """As `resampled`; the crops lie in one tensor, filled up to the largest with pixels that have no weight.
+
+    Pictures of which Pillow resizes the height first are turned on their side here, and back in the end.
+    """
+    turned = [_height_first(view) for view in views]
+    pairs = [(v.rows, v.columns) if turn else (v.columns, v.rows) for v, turn in zip(views, turned, strict=True)]
+    offsets = [(v.begin, *((v.width, 1) if turn else (1, v.width))) for v, turn in zip(views, turned, strict=True)]
+    begin, stride, other_stride = on_device(torch.tensor(offsets), pixels.device).T[..., None]
+    place, weights = _axis([first for first, _ in pairs], size, interpolation, pixels.device)
+    other_place, other_weights = _axis([second for _, second in pairs], size, interpolation, pixels.device)
+    where = (begin + other_place * other_stride)[:, :, None] + (place * stride)[:, None]
+    crops = pixels[where].transpose(2, 3).to(torch.float32, memory_format=torch.contiguous_format)
+    lines = _weighed(crops.flatten(1, 2), weights.mT).view(*crops.shape[:3], size)
+    squares = _weighed(lines.flatten(2).mT, other_weights.mT).view(len(views), -1, size, size).mT
+    if not any(turned):
+        return squares
+    return torch.where(on_device(torch.tensor(turned), pixels.device)[:, None, None, None], squares.mT, squares)
 
 
-def _rounded(levels: Tensor) -> Tensor:
-    """To whole grey levels, in place. Pillow does so after each of the two axes."""
-    return levels.add_(0.5).floor_().clamp_(0, 255)
+def _height_first(view: View) -> bool:
+    """Whether Pillow (from 13 on) resizes the height before the width: if it shrinks by more than twice as much."""
+    fewer_rows, fewer_columns = (span.length - span.resized for span in (view.rows, view.columns))
+    return fewer_rows > max(0, 2 * fewer_columns)
+
+
+def _weighed(levels: Tensor, weights: Tensor) -> Tensor:
+    """Grey levels (B, M, n) times weights (B, n, size), in units of 1 / PRECISION, rounded to grey levels as Pillow does.
+
+    The sums are exact, whatever their order: each weight is a multiple of HALF and a rest of less, and products of either
+    with grey levels add up to whole numbers that float32 holds (so does TF32 each factor).
+    """
+    high = (weights / HALF).round()
+    high, low = (levels @ torch.cat([high, weights - HALF * high], 2).float()).chunk(2, 2)
+    return ((low / HALF).floor_() + high).add_(HALF / 2).div_(HALF).floor_().clamp_(0, 255)
 
 
 def _axis(
@@ -194,17 +215,17 @@ def _axis(
     pixel = torch.arange(max(span.length for span in spans), device=device)
     cropped = start + torch.minimum(pixel, length - 1)
     if interpolation == "nearest":
-        return cropped, (on_device(_nearest(spans, size), device)[..., None] == pixel).float()
+        return cropped, (on_device(_nearest(spans, size), device)[..., None] == pixel) * PRECISION
     kept = first + step * torch.arange(size, device=device)
-    distance = (2 * pixel + 1) * resized[..., None] - ((2 * kept + 1) * length)[..., None]
-    x = distance.abs().float() / (2 * torch.maximum(length, resized))[..., None]
+    centre = (kept + 0.5) * (length.double() / resized)
+    x = (pixel + 0.5 - centre[..., None]).abs() / (length.double() / resized).clamp(min=1)[..., None]
     if interpolation == "bilinear":
         weights = (1 - x).clamp(min=0)
     else:  # Keys' cubic with a = -1/2
         weights = torch.where(x < 1, (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5 * (x < 2))
     weights = weights * (pixel < length)[:, None]
     weights = weights / weights.sum(2, keepdim=True)
-    return cropped, (weights * PRECISION).round() / PRECISION
+    return cropped, (weights * PRECISION).round()
 
 
 def _nearest(spans: Sequence[Span], size: int) -> Tensor:

@@ -1,0 +1,347 @@
+"""Time another implementation beside ours, in turn (theirs, ours, theirs, ...), on the same images and weights.
+
+    python benchmarks/against.py benchmarks/authors_ntk_cl.py --checkout ~/NTK-CL --device cuda --out times.json
+
+The other implementation lies in a checkout outside this repository. The file named first drives it: it has a function
+`build(checkout: Path, vit: VisionTransformer, setting: Setting) -> Implementation`.
+
+Ours is NTK-CL with its default settings, in the loop that real runs have. Both sides have met 5 of 10 tasks with 10
+classes each, with random numbers for their prototypes; they are timed in predicting, and in training the sixth task.
+Images are noise that lies on the device; reading and cropping are not timed.
+"""
+
+import hashlib
+import importlib.util
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import click
+import torch
+from torch import Tensor
+
+from ntkcl.backbones import build
+from ntkcl.batches import Batches
+from ntkcl.errors import UserError
+from ntkcl.methods import learner_class
+from ntkcl.peft.vit import in_precision
+from ntkcl.provenance import provenance
+from ntkcl.settings import Architecture, Task, Training, tasks_of
+from ntkcl.training.loop import learn_task
+from ntkcl.training.train import ahead_on, choose_device
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+B16 = Architecture(img_size=224, patch_size=16, in_chans=3, embed_dim=768, depth=12, num_heads=12, mlp_ratio=4)
+SIZES = {"vit_b16": B16, "two_blocks": B16.model_copy(update={"depth": 2})}  # the second to try things quickly
+TASKS, LEARNED = tasks_of([10] * 10), 5
+STEPS = {"cpu": 1, "cuda": 8}  # of a turn
+WARM_UP = 1  # rounds that do not count
+TOLERANCE = 1e-4  # of features, whose entries are about 1
+LR = 0.025
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is measured.
+
+    Args:
+        batch: images of a step.
+        tasks: of the stream.
+        learned: how many of them have been learned; the next is trained.
+        lr: learning rate.
+    """
+
+    device: torch.device
+    batch: int
+    tasks: list[Task]
+    learned: int
+    lr: float
+
+
+@dataclass
+class Turn:
+    """Images and labels for one side, and the clock: it runs from the first batch on until one more is asked for."""
+
+    batches: list[tuple[Tensor, Tensor]]
+    seconds: float | None = None  # of a step
+    images: int = 0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        start = self._now()
+        for images, labels in self.batches:
+            self.images += len(images)
+            yield images, labels
+        self.seconds = (self._now() - start) / len(self)
+
+    def _now(self) -> float:
+        if (device := self.batches[0][0].device).type == "cuda":
+            torch.cuda.synchronize(device)
+        return time.perf_counter()
+
+
+class Implementation(Protocol):
+    """The other side. Its model lies on the device all the time, and has learned `setting.learned` tasks."""
+
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """What the untrained model makes of images, to be compared with ours: channel and patch feature."""
+
+    def predict(self, turn: Turn) -> None:
+        """Predict the classes of each batch, and take the next one then. Called before `train`."""
+
+    def train(self, turn: Turn) -> None:
+        """A step of training on each batch, and take the next one then. Further turns go on with the same task."""
+
+
+@dataclass
+class Record:
+    """The rounds of a part: "evaluate" or "train".
+
+    Args:
+        part: its name.
+        rounds: how many shall count.
+    """
+
+    part: str
+    rounds: int
+    theirs: list[float] = field(default_factory=list)
+    ours: list[float] = field(default_factory=list)
+    images: int = 0
+
+    def add(self, theirs: Turn, ours: Turn, is_warm_up: bool) -> None:
+        """Take in a round, and print it."""
+        if theirs.seconds is None or theirs.images != ours.images:
+            raise UserError(f"{self.part}: theirs saw {theirs.images} images to the end, ours {ours.images}")
+        ratio = theirs.seconds / ours.seconds
+        name = "warm-up" if is_warm_up else f"round {len(self.ours) + 1}"
+        times = f"theirs {theirs.seconds:.4f} s a step, ours {ours.seconds:.4f} s, ratio {ratio:.3f}"
+        print(f"{self.part} {name}: {times}", flush=True)
+        if not is_warm_up:
+            self.theirs.append(theirs.seconds)
+            self.ours.append(ours.seconds)
+            self.images += ours.images
+
+    def summary(self, batch: int) -> dict[str, float]:
+        """Medians in images a second, and how many times as fast as theirs ours is, pair by pair."""
+        ratios = [theirs / ours for theirs, ours in zip(self.theirs, self.ours, strict=True)]
+        rates = {name: batch / statistics.median(getattr(self, name)) for name in ("theirs", "ours")}
+        return rates | {"ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
+
+
+class Ours:
+    """NTK-CL with its default settings."""
+
+    def __init__(self, vit: "VisionTransformer", setting: Setting, precision: str) -> None:
+        ntk_cl = learner_class("ntk_cl")
+        self.learner = ntk_cl(in_precision(vit, precision), ntk_cl.Settings()).to(setting.device).eval()
+        self.setting, self.precision = setting, precision
+        for task in setting.tasks[: setting.learned]:
+            self.learner.grow(task)
+        torch.nn.init.normal_(self.learner.prototypes)
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> tuple[Tensor, ...]:
+        """As for an `Implementation`."""
+        return self.learner.see(images)
+
+    @torch.no_grad()
+    def predict(self, turn: Turn) -> None:
+        """As for an `Implementation`; predictions come to the host batch by batch."""
+        for images, _ in turn:
+            self.learner.scores(images).argmax(1).cpu()
+
+    def train(self, turns: "Turns") -> None:
+        """Train the next task, in one pass over all turns."""
+        setting = self.setting
+        training = Training(batch_size=setting.batch, epochs=1, lr=setting.lr, precision=self.precision)
+        ahead = ahead_on(setting.device, training)
+        learn_task(self.learner, setting.tasks[setting.learned], turns, training, ahead=ahead)
+
+
+@dataclass
+class Turns:
+    """The task's images as our loop takes them: theirs has its turn within, whenever ours has done its own."""
+
+    theirs: Implementation
+    precision: str
+    batches: list[tuple[Tensor, Tensor]]
+    record: Record
+
+    def epoch(self, batch_size: int, done: int = 0) -> Batches:
+        """All rounds."""
+        for number in range(WARM_UP + self.record.rounds):
+            first, second = Turn(self.batches), Turn(self.batches)
+            with in_their_precision(self.precision, self.batches[0][0].device):
+                self.theirs.train(first)
+            yield from second
+            self.record.add(first, second, number < WARM_UP)
+
+    def in_order(self) -> Batches:
+        """An image of every class."""
+        task, like = TASKS[LEARNED], self.batches[0][0]
+        yield like.new_zeros(task.size, *like.shape[1:]), torch.arange(task.size, device=like.device) + task.first_class
+
+
+@contextmanager
+def in_their_precision(precision: str, device: torch.device) -> Iterator[None]:
+    """For bfloat16: torch's autocast, and TF32 for what is left in float32.
+
+    Without autocast's cache, which would keep old weights through several steps; each is used once a step anyway.
+    """
+    if precision == "float32":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        with torch.autocast(device.type, torch.bfloat16, cache_enabled=False):
+            yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def random_batches(setting: Setting, steps: int, classes: range, side: int) -> list[tuple[Tensor, Tensor]]:
+    """Noise and labels in random order, for the steps of a turn."""
+    shape = (steps, setting.batch, 3, side, side)
+    images, labels = torch.rand(shape), torch.randint(classes.start, classes.stop, shape[:2])
+    return list(zip(images.to(setting.device), labels.to(setting.device), strict=True))
+
+
+def evaluate(theirs: Implementation, ours: Ours, precision: str, batches: list, record: Record) -> None:
+    """All rounds of predicting."""
+    for number in range(WARM_UP + record.rounds):
+        first, second = Turn(batches), Turn(batches)
+        with in_their_precision(precision, ours.setting.device):
+            theirs.predict(first)
+        ours.predict(second)
+        record.add(first, second, number < WARM_UP)
+
+
+def difference(theirs: Implementation, ours: Ours, images: Tensor) -> float:
+    """The largest difference of the features, untrained and in float32.
+
+    Raises:
+        UserError: the two do not compute the same.
+    """
+    worst = 0.0
+    for feature, other in zip(ours.features(images), theirs.features(images), strict=True):
+        if feature.shape != other.shape:
+            raise UserError(f"theirs has features of shape {tuple(other.shape)}, ours {tuple(feature.shape)}")
+        worst = max(worst, float((feature - other).abs().max()))
+    if not worst <= TOLERANCE:
+        raise UserError(f"features differ by {worst:.1e}: the two do not compute the same; nothing was timed")
+    return worst
+
+
+def about(checkout: Path) -> dict[str, str]:
+    """What is in the checkout: its commit ('+' for changes), where it has one, and a sha256 of its Python files."""
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", str(checkout), *arguments], capture_output=True, text=True)
+        return done.stdout.strip()
+
+    has_commit = git("rev-parse", "--show-toplevel") == str(checkout.resolve())
+    commit = git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "") if has_commit else "unknown"
+    digest = hashlib.sha256()
+    for path in sorted(checkout.rglob("*.py")):
+        digest.update(f"{path.relative_to(checkout)} ".encode() + path.read_bytes())
+    return {"commit": commit, "python_files": digest.hexdigest()}
+
+
+def load(file: Path, checkout: Path, vit: "VisionTransformer", setting: Setting) -> Implementation:
+    """The other implementation, as `file` builds it."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.build(checkout, vit, setting)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--checkout", type=click.Path(path_type=Path, exists=True, file_okay=False), required=True)
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Images of a step.")
+@click.option("--steps", type=click.IntRange(1), help="Of a turn: 1 on a CPU, 8 on a GPU if not given.")
+@click.option("--rounds", type=click.IntRange(1), default=10, show_default=True)
+@click.option("--ours-precision", type=click.Choice(["float32", "bfloat16"]), default="float32", show_default=True)
+@click.option(
+    "--theirs-precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="bfloat16: autocast and TF32 around their code.",
+)
+@click.option("--part", type=click.Choice(["train", "evaluate", "both"]), default="both", show_default=True)
+@click.option("--size", type=click.Choice([*SIZES]), default="vit_b16", show_default=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
+@click.option("--out", type=click.Path(path_type=Path), help="A JSON file for all times.")
+def main(
+    file: Path,
+    checkout: Path,
+    batch: int,
+    steps: int | None,
+    rounds: int,
+    ours_precision: str,
+    theirs_precision: str,
+    part: str,
+    size: str,
+    device: str,
+    threads: int,
+    out: Path | None,
+) -> None:
+    """Time the implementation that FILE drives beside ours."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    where, architecture = choose_device(device), SIZES[size]
+    setting, side = Setting(where, batch, TASKS, LEARNED, LR), architecture.img_size
+    ahead = ahead_on(where, Training(batch_size=batch))
+    steps = -(-(steps or STEPS[where.type]) // ahead) * ahead  # ours takes `ahead` batches at once
+    vit = build(architecture).eval().to(where)
+    seen, task = range(TASKS[LEARNED].first_class), TASKS[LEARNED]
+    records = [Record(name, rounds) for name in ("evaluate", "train") if part in (name, "both")]
+    theirs, ours = load(file, checkout, vit, setting), Ours(vit, setting, "float32")
+    worst = difference(theirs, ours, torch.rand(2, 3, side, side, device=where))
+    print(f"features of the untrained models differ by {worst:.1e} at most", flush=True)
+    ours = Ours(vit, setting, ours_precision)
+    for record in records:
+        if record.part == "evaluate":
+            batches = random_batches(setting, steps, seen, side)
+            evaluate(theirs, ours, theirs_precision, batches, record)
+        else:
+            batches = random_batches(setting, steps, range(task.first_class, task.classes_seen), side)
+            ours.train(Turns(theirs, theirs_precision, batches, record))
+    origin = provenance(where.type, "float32") | {"threads": threads, "checkout": about(checkout)}
+    print(f"\n{origin['device']}, {threads} CPU threads; {size}, batches of {batch}, {rounds} rounds of {steps} steps")
+    print(f"theirs in {theirs_precision}: {file.stem}, commit {origin['checkout']['commit']}")
+    print(f"ours in {ours_precision}: commit {origin['commit']}; {origin['versions']}")
+    for record in records:
+        result = record.summary(batch)
+        rates = f"theirs {result['theirs']:.4g} images/s, ours {result['ours']:.4g} images/s (medians)"
+        ratio = f"ours {result['ratio']:.3f} times as fast (from {result['least']:.3f} to {result['most']:.3f})"
+        print(f"{record.part:8} {rates}; {ratio}")
+    if out:
+        what = {"size": size, "batch": batch, "steps": steps, "rounds": rounds}
+        what |= {"theirs_precision": theirs_precision, "ours_precision": ours_precision}
+        parts = {r.part: {"seconds_per_step": {"theirs": r.theirs, "ours": r.ours}} for r in records}
+        for r in records:
+            parts[r.part] |= {"images_of_each": r.images, "images_per_second_and_ratio": r.summary(batch)}
+        report = {"theirs": file.stem, **what, "features_differ_by": worst, "parts": parts, "provenance": origin}
+        out.write_text(json.dumps(report, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
