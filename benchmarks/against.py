@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 B16 = Architecture(img_size=224, patch_size=16, in_chans=3, embed_dim=768, depth=12, num_heads=12, mlp_ratio=4)
-SIZES = {"vit_b16": B16, "two_blocks": B16.model_copy(update={"depth": 2})}  # the second to try things quickly
+SIZES = {"vit_b16": B16, "two_blocks": B16.model_copy(update={"depth": 2})}  # the second tries things quickly
 TASKS, LEARNED = tasks_of([10] * 10), 5
 STEPS = {"cpu": 1, "cuda": 8}  # of a turn
 WARM_UP = 1  # rounds that do not count
@@ -282,7 +282,13 @@ def load(file: Path, checkout: Path, vit: "VisionTransformer", setting: Setting)
     help="bfloat16: autocast and TF32 around their code.",
 )
 @click.option("--part", type=click.Choice(["train", "evaluate", "both"]), default="both", show_default=True)
-@click.option("--size", type=click.Choice([*SIZES]), default="vit_b16", show_default=True)
+@click.option(
+    "--size",
+    type=click.Choice([*SIZES]),
+    default="vit_b16",
+    show_default=True,
+    help="two_blocks: to see whether it runs; its ratio says nothing about 12 blocks.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
 @click.option("--out", type=click.Path(path_type=Path), help="A JSON file for all times.")

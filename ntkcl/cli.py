@@ -47,6 +47,13 @@ def compute_options(command: Callable) -> Callable:
     return click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")(command)
 
 
+def compile_option(command: Callable) -> Callable:
+    """Whether to compile."""
+    modes = click.Choice(["default", "reduce-overhead", "max-autotune"])
+    words = "A mode of torch.compile for training; starting takes minutes then."
+    return click.option("--compile", "compile_mode", type=modes, help=words)(command)
+
+
 def usage() -> str:
     """What this process has used so far. (Snakemake's benchmark sees time alone where jobs fork, see `ntkcl.warm`.)"""
     used = resource.getrusage(resource.RUSAGE_SELF)
@@ -124,9 +131,18 @@ def backbone_command(name: str, device: str, threads: int) -> None:
 @run_arguments
 @click.option("--task", type=click.IntRange(0), required=True, help="Index of the task, from 0.")
 @click.option("--save-every", type=click.FloatRange(0), default=5, show_default=True, help="Minutes, within the task.")
+@compile_option
 @compute_options
 def train(
-    dataset: str, backbone: str, variant: str, seed: int, task: int, save_every: float, device: str, threads: int
+    dataset: str,
+    backbone: str,
+    variant: str,
+    seed: int,
+    task: int,
+    save_every: float,
+    compile_mode: str | None,
+    device: str,
+    threads: int,
 ) -> None:
     """Train one task of the run DATASET BACKBONE VARIANT SEED, from the state of the task before.
 
@@ -146,7 +162,7 @@ def train(
         if parallel.rank() == 0:
             click.echo(f"epoch {epoch} of {epochs}: loss {loss:.4f}")
 
-    log = train_task(run, task, choose_device(device), on_epoch, 60 * save_every)
+    log = train_task(run, task, choose_device(device), on_epoch, 60 * save_every, compile_mode)
     if parallel.rank() > 0:
         return
     for term, count in log.undefined().items():
@@ -272,6 +288,7 @@ def plan_command(study: str, measure: bool, device: str, threads: int) -> None:
 @click.option("--precision", "precisions", type=click.Choice(["auto", "float32", "bfloat16"]), multiple=True)
 @click.option("--seconds", default=5.0, show_default=True, help="Of each measurement, about.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="A file for all numbers.")
+@compile_option
 @compute_options
 def bench_command(
     dataset: str,
@@ -281,6 +298,7 @@ def bench_command(
     precisions: tuple[str, ...],
     seconds: float,
     path: Path | None,
+    compile_mode: str | None,
     device: str,
     threads: int,
 ) -> None:
@@ -296,7 +314,7 @@ def bench_command(
 
     torch.set_num_threads(threads)
     runs = [resolve(dataset, backbone, variant, 0) for backbone in backbones for variant in variants]
-    bench(runs, list(batches), list(precisions or ["auto"]), choose_device(device), seconds, path)
+    bench(runs, list(batches), list(precisions or ["auto"]), choose_device(device), seconds, path, compile_mode)
 
 
 @main.command()

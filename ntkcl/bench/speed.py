@@ -1,11 +1,9 @@
 """Images a second, operations and memory of a learner, on random images, in the loop that real runs have."""
 
-import resource
 import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -13,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ntkcl.backbones import build
 from ntkcl.batches import Batches
+from ntkcl.bench.memory import forget_peak, kept_for_backward, peak
 from ntkcl.config import Run
 from ntkcl.methods import learner_class
 from ntkcl.methods.learner import Learner
@@ -33,11 +32,13 @@ class Speed:
         rates: images a second, of each window.
         operations: floating-point operations of an image, in matrix products, attention and convolutions.
         memory: the most that was in use, in bytes: of the GPU, or of this process.
+        kept: bytes that a step's forward passes keep for its backward one, by computing with shapes alone.
     """
 
     rates: list[float]
     operations: float
     memory: int
+    kept: int = 0
 
     @property
     def rate(self) -> float:
@@ -96,13 +97,14 @@ class TimedImages:
 
 
 def measure(
-    run: Run, device: torch.device, seconds: float = 5.0, largest: int | None = None
+    run: Run, device: torch.device, seconds: float = 5.0, largest: int | None = None, compile_mode: str | None = None
 ) -> Iterator[tuple[str, Speed]]:
     """How fast the learner of `run` is in the middle of its tasks, with random weights: "train", then "evaluate".
 
     Args:
         seconds: about, for each of the two.
         largest: number of images in a batch, where the run's own are more.
+        compile_mode: of training, as for `learn_task`.
     """
     size = min(run.training.batch_size, largest or run.training.batch_size)
     architecture, ahead = run.backbone.architecture, ahead_on(device, run.training)
@@ -111,19 +113,20 @@ def measure(
     images = TimedImages(task, shape, device, ahead, seconds)
     if learner.trained_parameters():
         training = run.training.model_copy(update={"epochs": 1, "first_epochs": 1, "batch_size": size})
-        _forget_memory(device)
-        learn_task(learner, task, images, training, ahead=ahead)
-        memory = _memory(device)
-        yield "train", Speed(list(images.rates), _operations(learner.train(), *images.batch(size), True), memory)
+        forget_peak(device)
+        learn_task(learner, task, images, training, ahead=ahead, compile_mode=compile_mode)
+        memory = peak(device)
+        operations = _operations(learner.train(), *images.batch(size), True)
+        yield "train", Speed(list(images.rates), operations, memory, kept_for_backward(learner, *images.batch(size)))
     else:
         learn_task(learner, task, images, run.training)
     images = TimedImages(task, shape, device, 1, seconds)
     learner.eval()
-    _forget_memory(device)
+    forget_peak(device)
     with torch.no_grad():
         for batch, _ in images.epoch(size):
             learner.scores(batch)
-        memory = _memory(device)
+        memory = peak(device)
         yield "evaluate", Speed(list(images.rates), _operations(learner, *images.batch(size), False), memory)
 
 
@@ -161,20 +164,3 @@ def _operations(learner: Learner, images: Tensor, labels: Tensor, is_training: b
             learner.scores_of(features)
     learner.zero_grad()
     return counter.get_total_flops() / len(images)
-
-
-def _forget_memory(device: torch.device) -> None:
-    """Let the largest use of memory begin anew."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif (linux := Path("/proc/self/clear_refs")).exists():
-        linux.write_text("5")
-
-
-def _memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.exists() else []
-    peak = next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), None)
-    return 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if peak is None else peak)

@@ -17,12 +17,18 @@ from ntkcl.files import write_json
 from ntkcl.provenance import device_name, provenance
 from ntkcl.training.train import precision_on
 
-COLUMNS = ("images/s", "lowest-highest", "GFLOP/image", "TFLOP/s", "ceiling", "GiB")
+COLUMNS = ("images/s", "lowest-highest", "GFLOP/image", "TFLOP/s", "ceiling", "GiB", "kept")
 WIDTH = 132  # of the table in a file or a pipe
 
 
 def bench(
-    runs: list[Run], batches: list[int], precisions: list[str], device: torch.device, seconds: float, path: Path | None
+    runs: list[Run],
+    batches: list[int],
+    precisions: list[str],
+    device: torch.device,
+    seconds: float = 5.0,
+    path: Path | None = None,
+    compile_mode: str | None = None,
 ) -> None:
     """Measure every run with every batch size and precision; print a table, and write `path` if it is given."""
     console = Console()
@@ -36,26 +42,27 @@ def bench(
     console.print(f"{device_name(device.type)}{threads}, torch {torch.__version__}")
     for precision, ceiling in ceilings.items():
         console.print(f"ceiling, {precision}: {ceiling / 1e12:.3g} TFLOP/s in the best of several square products")
-    rows = list(_rows(runs, batches, precisions, ceilings, device, seconds, console))
+    rows = list(_rows(runs, batches, ceilings, device, seconds, compile_mode, console))
     console.print(_table(rows))
     if path:
-        content = {"ceilings": ceilings, "rows": rows, "threads": torch.get_num_threads()}
+        content = {"ceilings": ceilings, "rows": rows, "threads": torch.get_num_threads(), "compile": compile_mode}
         write_json(path, content | {"provenance": provenance(device.type, "float32")})
 
 
 def _rows(
     runs: list[Run],
     batches: list[int],
-    precisions: list[str],
     ceilings: dict[str, float],
     device: torch.device,
     seconds: float,
+    compile_mode: str | None,
     console: Console,
 ) -> Iterator[dict[str, Any]]:
-    for run, batch, precision in product(runs, batches, precisions):
+    for run, batch, precision in product(runs, batches, ceilings):
         kind = {"backbone": run.backbone_name, "variant": run.variant, "batch": batch, "precision": precision}
+        changed = _with(run, batch_size=batch, precision=precision)
         with console.status(" ".join(map(str, kind.values()))):
-            for part, speed in measure(_with(run, batch_size=batch, precision=precision), device, seconds):
+            for part, speed in measure(changed, device, seconds, compile_mode=compile_mode):
                 yield kind | {"part": part} | _numbers(speed, ceilings[precision])
 
 
@@ -68,6 +75,7 @@ def _numbers(speed: Speed, ceiling: float) -> dict[str, Any]:
         "operations_per_second": per_second,
         "of_ceiling": per_second / ceiling,
         "memory": speed.memory,
+        "kept_for_backward": speed.kept,
     }
 
 
@@ -84,7 +92,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         rates = [_short(rate) for rate in (row["images_per_second"], min(row["rates"]), max(row["rates"]))]
         cells = [rates[0], f"{rates[1]}-{rates[2]}", _short(row["operations_per_image"] / 1e9)]
         cells += [_short(row["operations_per_second"] / 1e12), f"{row['of_ceiling']:.0%}"]
-        table.add_row(*names, *cells, f"{row['memory'] / 2**30:.1f}")
+        table.add_row(*names, *cells, *(f"{row[name] / 2**30:.1f}" for name in ("memory", "kept_for_backward")))
     return table
 
 

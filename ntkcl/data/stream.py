@@ -12,8 +12,11 @@ from ntkcl.config import Run
 from ntkcl.data.images import ImageSet, summary
 from ntkcl.data.loading import ArrayImages, ViewedImages
 from ntkcl.data.packed import PackedSet
+from ntkcl.data.resident import ResidentImages
 from ntkcl.errors import UserError
 from ntkcl.settings import Architecture, Images, Task
+
+SHARE_FOR_IMAGES = 0.25  # of the GPU's free memory that a task's decoded images may take
 
 
 @dataclass(frozen=True)
@@ -62,10 +65,14 @@ class TaskStream:
         """What tells the dataset from others, see `ntkcl.data.images.summary`."""
         return summary(self.images)
 
-    def train_images(self, task: Task, device: torch.device) -> ArrayImages | ViewedImages:
-        """The training images of a task."""
+    def train_images(self, task: Task, device: torch.device) -> ArrayImages | ViewedImages | ResidentImages:
+        """The training images of a task. On a GPU they are decoded once and stay there, if there is room for them."""
         inside = (self.labels >= task.first_class) & (self.labels < task.classes_seen)
-        return self._images(inside & ~self.is_test, device)
+        images = self._images(inside & ~self.is_test, device)
+        if device.type == "cuda" and isinstance(images, ViewedImages):
+            free, _ = torch.cuda.mem_get_info(device)
+            return ResidentImages.of(images, int(SHARE_FOR_IMAGES * free)) or images
+        return images
 
     def test_images(self, first: int, end: int, device: torch.device) -> ArrayImages | ViewedImages:
         """The test images of the classes `first` to `end - 1`."""

@@ -50,6 +50,7 @@ def learn_task(
     on_epoch: OnEpoch = lambda epoch, epochs, loss: None,
     checkpoints: Checkpoints | None = None,
     ahead: int = 1,
+    compile_mode: str | None = None,
 ) -> LossLog:
     """Let `learner` learn `task`; draws come from torch's generators.
 
@@ -57,6 +58,7 @@ def learn_task(
         on_epoch: called after each epoch.
         checkpoints: where training is saved from time to time, and goes on from.
         ahead: how many batches the frozen part of the learner looks at together.
+        compile_mode: of torch.compile for what goes through the ViT, as "default"; None: not compiled.
 
     Returns:
         The losses of every step.
@@ -70,7 +72,7 @@ def learn_task(
     learner.begin_task(task, images, training)
     log = LossLog()
     if learner.trained_parameters() and _epochs(training, task):
-        log = _Training(learner, task, training, checkpoints, ahead).run(images, on_epoch)
+        log = _Training(learner, task, training, checkpoints, ahead, compile_mode).run(images, on_epoch)
     learner.eval()
     learner.end_task(task, images)
     return log
@@ -80,9 +82,18 @@ class _Training:
     """The steps of one task, and where in them it is."""
 
     def __init__(
-        self, learner: Learner, task: Task, training: Training, checkpoints: Checkpoints | None, ahead: int
+        self,
+        learner: Learner,
+        task: Task,
+        training: Training,
+        checkpoints: Checkpoints | None,
+        ahead: int,
+        compile_mode: str | None,
     ) -> None:
         self.learner, self.task, self.training = learner, task, training
+        self.frozen, self.features = learner.frozen, learner.features
+        if compile_mode:
+            self.frozen, self.features = (torch.compile(f, mode=compile_mode) for f in (self.frozen, self.features))
         self.checkpoints, self.ahead = checkpoints, ahead
         self.epochs, self.parameters = _epochs(training, task), learner.trained_parameters()
         self.optimizer = _optimizer(self.parameters, training, _lr(training, task))
@@ -131,13 +142,13 @@ class _Training:
         """What the frozen part makes of several batches together, batch by batch, and their labels."""
         pictures, labels = zip(*group, strict=True)
         with self.learner.autocast():
-            frozen = self.learner.frozen(torch.cat(pictures) if len(group) > 1 else pictures[0])
+            frozen = self.frozen(torch.cat(pictures) if len(group) > 1 else pictures[0])
         parts = zip(*(tensor.split([len(part) for part in pictures]) for tensor in frozen), strict=True)
         return zip(parts, labels, strict=True)
 
     def _step(self, frozen: Tensors, labels: Tensor) -> None:
         with self.learner.autocast():
-            features = self.learner.features(frozen)
+            features = self.features(frozen)
         features = tuple(parallel.whole_batch(feature, len(labels)) for feature in features)
         total, terms = self.learner.loss(features, labels)
         self.optimizer.zero_grad(set_to_none=False)

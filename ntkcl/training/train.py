@@ -80,6 +80,7 @@ def train_task(
     device: torch.device,
     on_epoch: OnEpoch = lambda epoch, epochs, loss: None,
     checkpoint_pause: float = CHECKPOINT_PAUSE,
+    compile_mode: str | None = None,
 ) -> LossLog:
     """Train task `index` of a run from the state of the task before; write its losses and its state.
 
@@ -89,6 +90,7 @@ def train_task(
 
     Args:
         checkpoint_pause: seconds between two checkpoints.
+        compile_mode: as for `learn_task`.
 
     Raises:
         UserError: an input is missing or wrong, a loss is not finite, a file cannot be written, or the process was told
@@ -109,7 +111,8 @@ def train_task(
     path, images = run.state_path(index), stream.train_images(task, device)
     checkpoints = _checkpoints(run, index, device, stream, checkpoint_pause)
     with checkpoints.watching():
-        log = learn_task(learner, task, images, run.training, on_epoch, checkpoints, ahead_on(device, run.training))
+        ahead = ahead_on(device, run.training)
+        log = learn_task(learner, task, images, run.training, on_epoch, checkpoints, ahead, compile_mode)
     if parallel.rank() == 0:
         write_text(path.with_name("losses.csv"), log.csv())
         save_state(path, learner, run, task, stream, checkpoints.made_with)
