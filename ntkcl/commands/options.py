@@ -1,0 +1,50 @@
+"""What commands share: errors of one line, arguments, options."""
+
+import resource
+import sys
+from collections.abc import Callable
+
+import click
+
+from ntkcl.errors import UserError
+
+
+class Commands(click.Group):
+    """A group whose commands end on a `UserError` with one line and exit code 1."""
+
+    def invoke(self, context: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(context)
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+        except ModuleNotFoundError as error:
+            click.echo(f"error: the package {error.name} is missing; install it with `make install`", err=True)
+        sys.exit(1)
+
+
+def run_arguments(command: Callable) -> Callable:
+    """The four names that make a run."""
+    for name, kind in (("seed", int), ("variant", str), ("backbone", str), ("dataset", str)):
+        command = click.argument(name, type=kind)(command)
+    return command
+
+
+def compute_options(command: Callable) -> Callable:
+    """Where and with how many threads to compute."""
+    device = click.Choice(["auto", "cpu", "cuda"])
+    command = click.option("--device", type=device, default="auto", show_default=True)(command)
+    return click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")(command)
+
+
+def compile_option(command: Callable) -> Callable:
+    """Whether to compile."""
+    modes = click.Choice(["default", "reduce-overhead", "max-autotune"])
+    words = "A mode of torch.compile for training; starting takes minutes then."
+    return click.option("--compile", "compile_mode", type=modes, help=words)(command)
+
+
+def usage() -> str:
+    """What this process has used so far. (Snakemake's benchmark sees time alone where jobs fork, see `ntkcl.warm`.)"""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return f"{used.ru_utime + used.ru_stime:.1f} s CPU, {used.ru_maxrss / 1024:.0f} MiB at most"
