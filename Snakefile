@@ -61,7 +61,10 @@ try:
     if here and uses_gpu:
         if "gpu" not in workflow.global_resources:  # else a person has given --resources gpu=N
             workflow.register_resource("gpu", len(gpus.visible()) * jobs_per_gpu)
-        threads_each = gpus.threads_each(workflow.resource_settings.cores or 1, workflow.global_resources["gpu"].value)
+        most = workflow.global_resources["gpu"].value
+        if gpus_each > most:
+            raise UserError(f"gpus_per_job is {gpus_each}, and there are {most}; give a smaller number")
+        threads_each = gpus.threads_each(workflow.resource_settings.cores or 1, most)
     study = load_study(config["study"])
     runs = runs_of(study)
     if starts_jobs and not touches and (done := adopt(config["study"])):

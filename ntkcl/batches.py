@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 Batches = Iterable[tuple[Tensor, Tensor]]
@@ -24,3 +25,8 @@ class TaskImages(Protocol):
 
     def in_order(self) -> Batches:
         """One pass in order, as seen in testing, over the process's share of the images; at least one batch."""
+
+
+def on_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """`tensor` on `device`; a GPU gets it while it computes, and nobody waits."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -24,7 +24,7 @@ from ntkcl.tensors import read_tensors
 from ntkcl.training.loop import LossLog, learn_task
 from ntkcl.training.random import random_state, set_random_state
 from ntkcl.training.state import FORMAT, VERSION, about_model, take_up, write_state
-from ntkcl.training.train import choose_device, precision_on
+from ntkcl.training.train import ahead_on, choose_device, precision_on
 from ntkcl.validation import validated
 
 
@@ -35,7 +35,8 @@ class Classifier:
     the process draws, and whether or not it was saved and loaded in between.
 
     Args:
-        backbone: `backbones/NAME.safetensors`, or a VisionTransformer of timm's, which is frozen and moved to `device`.
+        backbone: `backbones/NAME.safetensors`, or a VisionTransformer of timm's, which is frozen and moved to
+            `device`; in bfloat16, a copy of it is.
         method: a learner of `ntkcl.methods`.
         settings: of the method.
         training: of the training loop, as in `ntkcl.settings.Training`.
@@ -112,7 +113,8 @@ class Classifier:
         vit = self._learner.backbone
         learner = copy.deepcopy(self._learner, {id(vit): vit})
         with self._apart():
-            log = learn_task(learner, task, images, self.training, on_epoch)
+            ahead = ahead_on(self.device, self.training)
+            log = learn_task(learner, task, images, self.training, on_epoch, ahead=ahead)
         self._learner = learner
         self.classes, self.task_sizes = self.classes + new, [*self.task_sizes, len(new)]
         return log

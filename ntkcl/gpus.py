@@ -1,6 +1,7 @@
 """The GPUs of this machine, and which process has which. It asks the driver's `nvidia-smi`: torch is not imported."""
 
 import fcntl
+import math
 import os
 import subprocess
 import sys
@@ -98,20 +99,24 @@ def threads_each(cores: int, jobs: int) -> int:
     return max(1, min(MOST_THREADS, cores // max(1, jobs)))
 
 
-def claim(devices: list[str], per_gpu: int = 1, wait: bool = True) -> int:
+def claim(devices: list[str], per_gpu: int = 1, wait: bool = True, patience: float = math.inf) -> int:
     """Take a place on one of `devices` and keep it until this process ends, however it ends.
 
     Args:
         devices: UUIDs, at least one.
         per_gpu: how many processes may share a GPU.
         wait: until a place is free; else, while all are taken, the first GPU is shared with those that have it.
+        patience: seconds to wait at most.
 
     Returns:
         The position in `devices` of the GPU to compute on; one that this process has is the same at every call.
+
+    Raises:
+        UserError: no place was free for so long.
     """
     if mine := [index for index, device in enumerate(devices) if device in _held]:
         return mine[0]
-    told = False
+    told, start = False, time.monotonic()
     while True:
         for slot, index in product(range(per_gpu), range(len(devices))):  # a second job on a GPU when each has one
             if _lock(devices[index], slot):
@@ -121,6 +126,11 @@ def claim(devices: list[str], per_gpu: int = 1, wait: bool = True) -> int:
         if not told:
             print(_why_waiting(devices, per_gpu), file=sys.stderr, flush=True)
             told = True
+        if time.monotonic() - start > patience:
+            raise UserError(
+                f"no GPU was free for one of this run's processes in {patience:.0f} s; start as many as there are free "
+                "GPUs (gpus_per_job, --nproc-per-node)"
+            )
         time.sleep(PAUSE)
 
 

@@ -5,30 +5,45 @@ the whole batch, so that terms that compare images of a batch with one another a
 single process nothing here does anything.
 """
 
+import atexit
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+_together = False  # whether `start` has joined processes; a person's own program may have joined some for itself
+
 
 def start(device: torch.device) -> None:
-    """Join the processes that `torchrun` started, if it started this one."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
+    """Join the processes that `torchrun` started, if it started this one, until it ends."""
+    global _together
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _together:
         # what the host decides (orders, when to stop) goes over the host: no GPU has to be waited for
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        atexit.register(stop)
+        _together = True
+
+
+def stop() -> None:
+    """Leave them."""
+    global _together
+    if _together:
+        _together = False
+        dist.destroy_process_group()
 
 
 def count() -> int:
     """How many processes there are."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if _together else 1
 
 
 def rank() -> int:
     """Which of them this one is. The first, 0, writes files."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if _together else 0
 
 
 def share(rows: Tensor) -> Tensor:
@@ -72,6 +87,18 @@ def same_everywhere(module: nn.Module) -> None:
             from_first(parameter.data)
 
 
+@contextmanager
+def same_draws(device: torch.device) -> Iterator[None]:
+    """Let all processes draw the same numbers, in the loss, which they compute alike."""
+    if count() == 1:
+        yield
+        return
+    seed = int(from_first(torch.randint(2**62, (1,))))
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
 def whole_batch(part: Tensor, size: int) -> Tensor:
     """The tensor (size, ...) of which every process has its `share`; gradients go back to all shares."""
     return _WholeBatch.apply(part, size) if count() > 1 else part
@@ -103,4 +130,4 @@ class _WholeBatch(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return share(summed(gradient.contiguous())), None
+        return share(summed(gradient.clone(memory_format=torch.contiguous_format))), None

@@ -20,7 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 ADDRESS = "NTKCL_WARM"
-GRACE = 60  # seconds that a job has to save what it is doing
+GRACE = 300  # seconds that a job has to finish its step and save where it is
+TO_STOP = (signal.SIGTERM, signal.SIGINT)
 _lifeline = None
 
 
@@ -61,11 +62,18 @@ def hand_over() -> int | None:
             connection.sendmsg([len(content).to_bytes(4)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
         except OSError:
             return None
-        for number in (signal.SIGTERM, signal.SIGINT):  # the job may have something to save first
-            signal.signal(number, lambda *_: connection.shutdown(socket.SHUT_WR))
         connection.sendall(content)
+        before = {number: signal.signal(number, lambda *_: _tell(connection)) for number in TO_STOP}
         answer = connection.recv(1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return answer[0] if answer else 1  # no answer: the job was killed
+
+
+def _tell(connection: socket.socket) -> None:
+    """Tell the fork to stop, and wait for its answer: it may have something to save first."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
 
 
 def serve(address: str, command: Callable[[], None]) -> None:

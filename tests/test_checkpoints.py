@@ -12,10 +12,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from timm.models.vision_transformer import VisionTransformer
 
 from ntkcl.config import resolve
 from ntkcl.data.loading import ViewedImages
+from ntkcl.errors import UserError
 from ntkcl.methods.adapter_finetuning import AdapterFineTuning
 from ntkcl.methods.ntk_cl import NTKCL
 from ntkcl.settings import Images, Training, tasks_of
@@ -86,8 +89,7 @@ def end(path: Path, name: str, end_at: int | None, event, pause: float, ahead: i
     checkpoints = Checkpoints(path, ABOUT, {"device": "test"}, pause)
     images = images_of(SECOND) if end_at is None else Ending(images_of(SECOND), end_at, event)
     try:
-        with checkpoints.watching():
-            log = learn_task(learner, SECOND, images, training, checkpoints=checkpoints, ahead=ahead)
+        log = learn_task(learner, SECOND, images, training, checkpoints=checkpoints, ahead=ahead)
     except (Killed, Stopped):
         return None
     checkpoints.delete()
@@ -98,7 +100,7 @@ def end(path: Path, name: str, end_at: int | None, event, pause: float, ahead: i
     )
 
 
-def killed() -> None:
+def killed(*arguments) -> None:
     raise Killed
 
 
@@ -127,10 +129,51 @@ def test_a_signal_ends_it_after_the_step_and_says_where(tmp_path):
     checkpoints = Checkpoints(tmp_path / "c", ABOUT, {}, 1e9)
     images = Ending(images_of(SECOND), 4, lambda: signal.raise_signal(signal.SIGTERM))
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
-    with pytest.raises(Stopped, match=r"stopped by SIGTERM at task 1, epoch 2 of 3, step 5; the same"):  # noqa: SIM117
-        with checkpoints.watching():
-            learn_task(learner, SECOND, images, training, checkpoints=checkpoints)
+    with pytest.raises(Stopped, match=r"stopped by SIGTERM at task 1, epoch 2 of 3, step 5; the same"):
+        learn_task(learner, SECOND, images, training, checkpoints=checkpoints)
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def with_another_tensor(path: Path) -> None:
+    """As an earlier version of the code may have written it."""
+    with safe_open(path, "pt") as file:
+        about = file.metadata()
+    save_file(load_file(path) | {"learner/more": torch.zeros(1)}, path, about)
+
+
+def test_what_comes_after_the_steps_can_be_ended_too(tmp_path, monkeypatch):
+    """There a signal does what it always does; the steps are not done again."""
+    path = tmp_path / "checkpoint.safetensors"
+    whole = end(path, "ntk_cl", None, None, 1e9, 1)
+    monkeypatch.setattr("ntkcl.training.loop.WORTH_SAVING", 0)
+    learner, training = learner_after_first("ntk_cl")
+    images = Ending(images_of(SECOND), 100, killed)
+    images.in_order = killed
+    with pytest.raises(Killed):
+        learn_task(learner, SECOND, images, training, checkpoints=Checkpoints(path, ABOUT, {}, 1e9))
+    assert end(path, "ntk_cl", 0, killed, 1e9, 1)[:2] == whole[:2]  # no batch is taken
+
+
+def test_a_checkpoint_of_another_state_before_is_left(tiny, capsys):
+    """The task before was learned anew, with other bytes: what was saved of this one began with the old ones."""
+    run = resolve("digits", "vit_tiny", "ntk_cl", 0)
+    train_task(run, 0, CPU)
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="No space"):
+        patch.setattr("ntkcl.training.train.save_state", full_disk)
+        train_task(run, 1, CPU, checkpoint_pause=0)
+    saved = run.state_path(1).with_name("checkpoint.safetensors")
+    assert saved.exists()
+    with safe_open(run.state_path(0), "pt") as file:
+        about = file.metadata()
+    tensors = load_file(run.state_path(0))
+    save_file(tensors | {"learner/prototypes": tensors["learner/prototypes"] + 1}, run.state_path(0), about)
+    train_task(run, 1, CPU)
+    assert "checkpoint.safetensors has another state before; the task begins anew" in capsys.readouterr().err
+    assert not saved.exists()
+
+
+def full_disk(*arguments):
+    raise UserError("No space left on device")
 
 
 @pytest.mark.parametrize(
@@ -139,6 +182,7 @@ def test_a_signal_ends_it_after_the_step_and_says_where(tmp_path):
         (lambda path: path.write_bytes(path.read_bytes()[:2000]), "is damaged"),
         (lambda path: path.write_bytes(b"nothing of the kind"), "is damaged"),
         (lambda path: ABOUT.update(weights="others"), "has another weights"),
+        (with_another_tensor, "holds other tensors than this learner"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_said_and_left(tmp_path, capsys, monkeypatch, damage, said):
@@ -152,7 +196,7 @@ def test_a_checkpoint_that_does_not_fit_is_said_and_left(tmp_path, capsys, monke
     assert said in warning and "the task begins anew" in warning and warning.count("\n") == 1
 
 
-def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
+def test_a_full_disk_leaves_the_checkpoint_before_and_training_goes_on(tmp_path, monkeypatch, capsys):
     path = tmp_path / "checkpoint.safetensors"
     end(path, "ntk_cl", 3, killed, 0, 1)
     before = path.read_bytes()
@@ -161,12 +205,12 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, monkeypatch):
         self.open("wb").write(content[:100])
         raise OSError(28, "No space left on device")
 
-    from ntkcl.errors import UserError
-
     with monkeypatch.context() as patch:
         patch.setattr(Path, "write_bytes", full)
+        assert end(path, "ntk_cl", 5, killed, 0, 1) is None
+        assert "warning: cannot write" in capsys.readouterr().err
         with pytest.raises(UserError, match="No space left on device"):
-            end(path, "ntk_cl", 5, killed, 0, 1)
+            end(path, "ntk_cl", 5, lambda: signal.raise_signal(signal.SIGTERM), 0, 1)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
@@ -200,6 +244,8 @@ def test_the_command_goes_on_where_it_was_ended(tiny, number):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "epoch 1 of" not in done.stdout
-    expected = whole.state_path(0).with_name("losses.csv")
-    assert state.with_name("losses.csv").read_bytes() == expected.read_bytes()
+    expected = whole.state_path(0)
+    assert state.with_name("losses.csv").read_bytes() == expected.with_name("losses.csv").read_bytes()
+    tensors = load_file(state)
+    assert all(torch.equal(tensor, tensors[name]) for name, tensor in load_file(expected).items())
     assert not checkpoint.exists()

@@ -1,6 +1,7 @@
 """Several processes that share out one run's batches learn what one process learns."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -47,6 +48,7 @@ def learn_in_float64(rank: int, count: int, port: int, folder: str) -> None:
         losses = torch.tensor(rows)
         if rank == 0:
             save_file(learner.state() | {"losses": losses}, f"{folder}/{name}-{count}.safetensors")
+    parallel.stop()
 
 
 def test_they_learn_what_one_learns(tmp_path):
@@ -59,6 +61,34 @@ def test_they_learn_what_one_learns(tmp_path):
             alone, together = (load_file(tmp_path / f"{name}-{number}.safetensors") for number in (1, count))
             for key, tensor in alone.items():
                 assert torch.allclose(tensor, together[key], rtol=1e-9, atol=1e-11, equal_nan=True), (name, key)
+
+
+def sums_of_two(rank: int, port: int, folder: str) -> None:
+    """Gradients of two features that are added: one gradient tensor goes back through both."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    parallel.start(CPU)
+    weights = [torch.nn.Parameter(torch.ones(1)) for _ in range(2)]
+    part = parallel.share(torch.arange(1.0, 4.0))
+    (sum(parallel.whole_batch(part * weight, 3) for weight in weights) ** 2).sum().backward()
+    parallel.average_gradients(weights)
+    if rank == 0:
+        torch.save([weight.grad for weight in weights], f"{folder}/gradients")
+    parallel.stop()
+
+
+def test_gradients_of_features_that_are_added(tmp_path):
+    torch.multiprocessing.spawn(sums_of_two, (free_port(), str(tmp_path)), 2)
+    assert torch.load(tmp_path / "gradients") == [torch.tensor([56.0])] * 2
+
+
+def in_a_persons_program(rank: int, folder: str) -> None:
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    assert (parallel.count(), len(parallel.share(torch.arange(6)))) == (1, 6)
+    torch.distributed.destroy_process_group()
+
+
+def test_a_persons_own_processes_do_not_share_images(tmp_path):
+    torch.multiprocessing.spawn(in_a_persons_program, (str(tmp_path),), 2)
 
 
 @pytest.fixture
@@ -94,9 +124,10 @@ def test_the_commands_under_torchrun(without_dropout):
     assert tables[0].drop(columns="score").equals(tables[1].drop(columns="score"))
 
 
-def test_a_signal_to_one_of_them_stops_all_and_they_go_on(without_dropout):
-    path = without_dropout / "params/methods/together.yaml"
-    path.write_text(path.read_text().replace("epochs: 2", "epochs: 40"))
+def test_a_signal_to_one_of_them_stops_all_and_they_go_on(tiny):
+    """With dropout, which each process draws for its own images: all random states come back."""
+    path = tiny / "params/methods/ntk_cl.yaml"
+    (tiny / "params/methods/together.yaml").write_text(path.read_text().replace("epochs: 2", "epochs: 40"))
     command = [*TORCHRUN, "train", "digits", "vit_tiny", "together", "0", "--task", "0"]
     state = resolve("digits", "vit_tiny", "together", 0).state_path(0)
     first = subprocess.Popen([*command, "--save-every", "0"], stdout=-1, stderr=-1, text=True)
@@ -109,4 +140,8 @@ def test_a_signal_to_one_of_them_stops_all_and_they_go_on(without_dropout):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "epoch 1 of 40" not in done.stdout
-    assert state.exists() and not state.with_name("checkpoint.safetensors").exists()
+    assert not state.with_name("checkpoint.safetensors").exists()
+    losses = state.with_name("losses.csv").read_bytes()
+    shutil.rmtree(state.parent)
+    subprocess.run(command, capture_output=True, check=True)
+    assert state.with_name("losses.csv").read_bytes() == losses

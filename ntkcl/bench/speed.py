@@ -2,7 +2,6 @@
 
 import statistics
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -21,6 +20,7 @@ from ntkcl.training.loop import learn_task
 from ntkcl.training.train import ahead_on, precision_on
 
 WARM_UP, FEWEST, MOST = 2, 3, 30  # windows that do not count, and how many do
+EVALUATED = 64  # images of a batch in evaluation
 STEPS_ON_GPU = 4  # of a window, at whose ends the host waits for the GPU
 
 
@@ -31,12 +31,14 @@ class Speed:
     Args:
         rates: images a second, of each window.
         operations: floating-point operations of an image, in matrix products, attention and convolutions.
+        batch: images of a batch.
         memory: the most that was in use, in bytes: of the GPU, or of this process.
         kept: bytes that a step's forward passes keep for its backward one, by computing with shapes alone.
     """
 
     rates: list[float]
     operations: float
+    batch: int
     memory: int
     kept: int = 0
 
@@ -96,38 +98,40 @@ class TimedImages:
         return time.perf_counter()
 
 
-def measure(
-    run: Run, device: torch.device, seconds: float = 5.0, largest: int | None = None, compile_mode: str | None = None
-) -> Iterator[tuple[str, Speed]]:
-    """How fast the learner of `run` is in the middle of its tasks, with random weights: "train", then "evaluate".
+def training_speed(run: Run, device: torch.device, seconds: float, compile_mode: str | None = None) -> Speed | None:
+    """How fast `run` trains in the middle of its tasks, with random weights; None where it trains nothing.
 
     Args:
-        seconds: about, for each of the two.
-        largest: number of images in a batch, where the run's own are more.
-        compile_mode: of training, as for `learn_task`.
+        seconds: that are enough.
+        compile_mode: as for `learn_task`.
     """
-    size = min(run.training.batch_size, largest or run.training.batch_size)
-    architecture, ahead = run.backbone.architecture, ahead_on(device, run.training)
-    learner, task = _in_the_middle(run, device)
-    shape = (architecture.in_chans, architecture.img_size, architecture.img_size)
-    images = TimedImages(task, shape, device, ahead, seconds)
-    if learner.trained_parameters():
-        training = run.training.model_copy(update={"epochs": 1, "first_epochs": 1, "batch_size": size})
-        forget_peak(device)
-        learn_task(learner, task, images, training, ahead=ahead, compile_mode=compile_mode)
-        memory = peak(device)
-        operations = _operations(learner.train(), *images.batch(size), True)
-        yield "train", Speed(list(images.rates), operations, memory, kept_for_backward(learner, *images.batch(size)))
-    else:
-        learn_task(learner, task, images, run.training)
-    images = TimedImages(task, shape, device, 1, seconds)
+    learner, images = _in_the_middle(run, device, seconds)
+    if not learner.trained_parameters():
+        return None
+    training = run.training.model_copy(update={"epochs": 1, "first_epochs": 1})
+    images.together = ahead_on(device, training)
+    forget_peak(device)
+    learn_task(learner, images.task, images, training, ahead=images.together, compile_mode=compile_mode)
+    memory, (pictures, labels) = peak(device), images.batch(training.batch_size)
+    operations = _operations(learner.train(), pictures, labels, True)
+    return Speed(images.rates, operations, training.batch_size, memory, kept_for_backward(learner, pictures, labels))
+
+
+@torch.no_grad()
+def evaluation_speed(run: Run, device: torch.device, seconds: float, size: int = EVALUATED) -> Speed:
+    """How fast the learner of `run` predicts.
+
+    Args:
+        seconds: that are enough.
+        size: images of a batch.
+    """
+    learner, images = _in_the_middle(run, device, seconds)
+    learner.grow(images.task)
     learner.eval()
     forget_peak(device)
-    with torch.no_grad():
-        for batch, _ in images.epoch(size):
-            learner.scores(batch)
-        memory = peak(device)
-        yield "evaluate", Speed(list(images.rates), _operations(learner, *images.batch(size), False), memory)
+    for batch, _ in images.epoch(size):
+        learner.scores(batch)
+    return Speed(images.rates, _operations(learner, *images.batch(size), False), size, peak(device))
 
 
 def matmul_ceiling(device: torch.device, precision: str, seconds: float = 1.0) -> float:
@@ -142,8 +146,8 @@ def matmul_ceiling(device: torch.device, precision: str, seconds: float = 1.0) -
     return best
 
 
-def _in_the_middle(run: Run, device: torch.device) -> tuple[Learner, Task]:
-    """A learner that has met half of the tasks, with random numbers where it would have learned, and the next task."""
+def _in_the_middle(run: Run, device: torch.device, seconds: float) -> tuple[Learner, TimedImages]:
+    """A learner that has met half of the tasks, with random numbers for what it would have learned; the next task's."""
     backbone = in_precision(build(run.backbone.architecture), precision_on(device, run.training)).to(device)
     learner, middle = learner_class(run.method.learner)(backbone, run.settings).to(device), len(run.tasks) // 2
     for task in run.tasks[:middle]:
@@ -151,7 +155,8 @@ def _in_the_middle(run: Run, device: torch.device) -> tuple[Learner, Task]:
     for name, buffer in learner.named_buffers():
         if not name.startswith("backbone.") and buffer.is_floating_point():
             torch.nn.init.normal_(buffer)
-    return learner, run.tasks[middle]
+    shape = (run.backbone.architecture.in_chans, *[run.backbone.architecture.img_size] * 2)
+    return learner, TimedImages(run.tasks[middle], shape, device, seconds=seconds)
 
 
 def _operations(learner: Learner, images: Tensor, labels: Tensor, is_training: bool) -> float:

@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ntkcl.bench.speed import Speed, matmul_ceiling, measure
+from ntkcl.bench.speed import Speed, evaluation_speed, matmul_ceiling, training_speed
 from ntkcl.config import Run
 from ntkcl.files import write_json
 from ntkcl.provenance import device_name, provenance
@@ -58,17 +58,21 @@ def _rows(
     compile_mode: str | None,
     console: Console,
 ) -> Iterator[dict[str, Any]]:
-    for run, batch, precision in product(runs, batches, ceilings):
-        kind = {"backbone": run.backbone_name, "variant": run.variant, "batch": batch, "precision": precision}
-        changed = _with(run, batch_size=batch, precision=precision)
-        with console.status(" ".join(map(str, kind.values()))):
-            for part, speed in measure(changed, device, seconds, compile_mode=compile_mode):
-                yield kind | {"part": part} | _numbers(speed, ceilings[precision])
+    for run, precision in product(runs, ceilings):
+        kind = {"backbone": run.backbone_name, "variant": run.variant, "precision": precision}
+        with console.status(" ".join(kind.values())):
+            for batch in batches:
+                changed = _with(run, batch_size=batch, precision=precision)
+                if speed := training_speed(changed, device, seconds, compile_mode):
+                    yield kind | {"part": "train"} | _numbers(speed, ceilings[precision])
+            speed = evaluation_speed(_with(run, precision=precision), device, seconds)
+            yield kind | {"part": "evaluate"} | _numbers(speed, ceilings[precision])
 
 
 def _numbers(speed: Speed, ceiling: float) -> dict[str, Any]:
     per_second = speed.rate * speed.operations
     return {
+        "batch": speed.batch,
         "images_per_second": speed.rate,
         "rates": speed.rates,
         "operations_per_image": speed.operations,

@@ -1,5 +1,6 @@
 """What commands share: errors of one line, arguments, options."""
 
+import os
 import resource
 import sys
 from collections.abc import Callable
@@ -34,7 +35,15 @@ def compute_options(command: Callable) -> Callable:
     """Where and with how many threads to compute."""
     device = click.Choice(["auto", "cpu", "cuda"])
     command = click.option("--device", type=device, default="auto", show_default=True)(command)
-    return click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")(command)
+    words = "CPU threads, shared out among torchrun's processes."
+    return click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help=words)(command)
+
+
+def use_threads(threads: int) -> None:
+    """Let torch compute with so many threads, or this process's part of them."""
+    import torch
+
+    torch.set_num_threads(max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def compile_option(command: Callable) -> Callable:

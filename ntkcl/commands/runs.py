@@ -2,7 +2,7 @@
 
 import click
 
-from ntkcl.commands.options import compile_option, compute_options, run_arguments, usage
+from ntkcl.commands.options import compile_option, compute_options, run_arguments, usage, use_threads
 
 
 @click.command()
@@ -27,13 +27,11 @@ def train(
     The same command goes on where one was killed or stopped (SIGTERM, Ctrl-C). On several devices of one machine:
     torchrun --standalone --nproc-per-node 2 -m ntkcl train ...
     """
-    import torch
-
     from ntkcl import parallel
     from ntkcl.config import resolve
     from ntkcl.training.train import choose_device, train_task
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     run = resolve(dataset, backbone, variant, seed)
 
     def on_epoch(epoch: int, epochs: int, loss: float) -> None:
@@ -53,14 +51,12 @@ def train(
 @compute_options
 def evaluate(dataset: str, backbone: str, variant: str, seed: int, device: str, threads: int) -> None:
     """Predict all test images with every state of a run; write predictions.csv.gz and metrics.json."""
-    import torch
-
     from ntkcl import parallel
     from ntkcl.config import resolve
     from ntkcl.training.evaluate import evaluate as evaluate_run
     from ntkcl.training.train import choose_device
 
-    torch.set_num_threads(threads)
+    use_threads(threads)
     run = resolve(dataset, backbone, variant, seed)
     metrics = evaluate_run(run, choose_device(device))["metrics"]
     if parallel.rank() > 0:

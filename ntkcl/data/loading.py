@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from ntkcl import parallel
-from ntkcl.batches import Batches
+from ntkcl.batches import Batches, on_device
 from ntkcl.data.views import DRAWS, evaluation_view, normalized, picture_of, pixels, training_view
 from ntkcl.settings import Images
 
@@ -113,8 +113,3 @@ class ViewedImages:
                 yield images, on_device(self.labels[labelled], self.device)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-
-
-def on_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor` on `device`; a GPU gets it while it computes, and nobody waits."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,22 +1,24 @@
 """Images that are decoded once and stay on the device, where they are cropped and resized as Pillow does it."""
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from itertools import islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ntkcl import parallel
-from ntkcl.batches import Batches
-from ntkcl.data.loading import AHEAD, ViewedImages, on_device
+from ntkcl.batches import Batches, on_device
+from ntkcl.data.loading import AHEAD, ViewedImages
 from ntkcl.data.views import DRAWS, picture_of, pixels, random_box
 from ntkcl.settings import Images, Interpolation
 
 MOST_AT_ONCE = 2**23  # pixels of crops that are resized together: about half a gigabyte with all that it takes
+SAMPLE, MARGIN = 64, 1.25  # pictures whose sizes let expect those of all; room for what is made of them
 HALF = 2**11
 WHOLE = HALF**2  # Pillow's weights are whole numbers, in units of 1 / WHOLE
 
@@ -72,24 +74,28 @@ class ResidentImages:
     def of(cls, images: ViewedImages, most_bytes: int) -> "ResidentImages | None":
         """The same images on the same device, or nothing if their pixels take more than `most_bytes`.
 
-        As many are decoded at once as `images` has threads, and no more once they do not fit. Batches take room beyond
-        these bytes, see `MOST_AT_ONCE`.
+        Room is made for what a sample of them lets expect, and some more; they go there as they are decoded, as many at
+        once as `images` has threads. Batches take room beyond these bytes, see `MOST_AT_ONCE`.
 
         Raises:
             UserError: a picture is damaged.
         """
-        pictures, taken = [], 0
+        count = len(images.labels)
+        sample = [math.prod(images.read(row).size) for row in range(0, count, max(1, count // SAMPLE))]
+        expected = math.ceil(sum(sample) / len(sample) * count)
+        if expected * images.channels > most_bytes:
+            return None
+        room = min(most_bytes // images.channels, math.ceil(MARGIN * expected))
+        buffer = torch.empty(room, images.channels, dtype=torch.uint8, device=images.device)
+        sizes, begins, end = [], [], 0
         for picture in _decoded(images):
-            pictures.append(picture)
-            taken += picture.numel()
-            if taken > most_bytes:
+            pixels_of_it = picture.flatten(0, 1)
+            sizes.append((picture.shape[0], picture.shape[1]))
+            begins.append(end)
+            end += len(pixels_of_it)
+            if end > room:
                 return None
-        sizes = [(picture.shape[0], picture.shape[1]) for picture in pictures]
-        areas = [height * width for height, width in sizes]
-        buffer = torch.empty(sum(areas), images.channels, dtype=torch.uint8, device=images.device)
-        for place, picture in zip(buffer.split(areas), pictures, strict=True):  # the device never holds them twice
-            place.copy_(picture.flatten(0, 1))
-        begins = list(accumulate(areas, initial=0))[:-1]
+            buffer[begins[-1] : end].copy_(pixels_of_it)
         return cls(buffer, begins, sizes, images.labels, images.settings, images.size, images.ids)
 
     @property

@@ -9,6 +9,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
 
+from ntkcl.batches import on_device
 from ntkcl.settings import Images
 
 ATTEMPTS = 10  # as in torchvision's RandomResizedCrop
@@ -65,7 +66,8 @@ def normalized(images: Tensor, settings: Images) -> Tensor:
     images = images if images.is_floating_point() else images.float() / 255
     if set(settings.mean) == {0.0} and set(settings.std) == {1.0}:
         return images
-    mean, std = (images.new_tensor(values)[:, None, None] for values in (settings.mean, settings.std))
+    given = (torch.tensor(values, dtype=images.dtype) for values in (settings.mean, settings.std))
+    mean, std = (on_device(values, images.device)[:, None, None] for values in given)
     return (images - mean) / std
 
 

@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from ntkcl import parallel
 from ntkcl.batches import TaskImages
 from ntkcl.errors import UserError
 from ntkcl.methods.learner import Learner, Tensors, class_means
@@ -202,7 +201,7 @@ class NTKCL(Learner):
 
     def _info_nce(self, hybrid: Tensor, labels: Tensor) -> Tensor:
         """InfoNCE of the batch and as many earlier prototypes, drawn without replacement."""
-        drawn = parallel.from_first(torch.randperm(self.first_class, device=labels.device)[: self.most_drawn])
+        drawn = torch.randperm(self.first_class, device=labels.device)[: self.most_drawn]
         rows = torch.cat((hybrid, self.prototypes[drawn]))
         return info_nce(rows, torch.cat((labels, drawn)), self.settings.info_nce_temperature)
 

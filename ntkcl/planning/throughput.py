@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
 from ntkcl.backbones import build
-from ntkcl.bench.speed import measure
+from ntkcl.bench.speed import EVALUATED, evaluation_speed, training_speed
 from ntkcl.config import Run
 from ntkcl.files import read_json, write_json
 from ntkcl.methods import learner_class
@@ -23,14 +24,22 @@ def measure_all(runs: list[Run], device: torch.device) -> Iterator[tuple[Run, di
     for number, (key, run) in enumerate(kinds.items(), start=1):
         what = f"{run.variant} with {run.backbone_name}, batches of {run.training.batch_size}"
         print(f"timing {number} of {len(kinds)} kinds of runs: {what}", file=sys.stderr, flush=True)
-        most = ON_CPU if device.type == "cpu" else None
-        parts = {part: speed.rate for part, speed in measure(run, device, SECONDS, most)}
-        speed = {"train": parts.get("train", parts["evaluate"]), "evaluate": parts["evaluate"]}
+        speed = _speed(run, device)
         known = read_json(THROUGHPUT) if THROUGHPUT.exists() else {}
         names = {"backbone": run.backbone_name, "variant": run.variant, "batch_size": run.training.batch_size}
         known.setdefault(device_name(device.type), {})[key] = names | {k: round(v, 1) for k, v in speed.items()}
         write_json(THROUGHPUT, known)
         yield run, speed
+
+
+def _speed(run: Run, device: torch.device) -> dict[str, float]:
+    """Images a second in training and in evaluation."""
+    evaluated = EVALUATED
+    if device.type == "cpu":
+        few = {"batch_size": min(ON_CPU, run.training.batch_size)}
+        run, evaluated = replace(run, training=run.training.model_copy(update=few)), ON_CPU
+    train, evaluate = training_speed(run, device, SECONDS), evaluation_speed(run, device, SECONDS, evaluated)
+    return {"train": (train or evaluate).rate, "evaluate": evaluate.rate}
 
 
 def state_bytes(run: Run) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ntkcl import parallel
 from ntkcl.errors import UserError
-from ntkcl.tensors import read_tensors, write_tensors
+from ntkcl.tensors import read_tensors, those, write_tensors
 
 FORMAT, VERSION = "ntkcl-checkpoint", 1
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # clusters send the first before they kill, Ctrl-C the second
@@ -46,16 +47,21 @@ class Checkpoints:
             self._told = number
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-        before = {number: signal.signal(number, told) for number in SIGNALS}
+        watched = SIGNALS if threading.current_thread() is threading.main_thread() else ()  # no other thread can
+        before = {number: signal.signal(number, told) for number in watched}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def wanted(self) -> tuple[bool, int]:
-        """Whether to write one now, and the number of the signal that told any of the processes to stop, or 0."""
-        is_due = time.monotonic() - self._last >= self.pause
+    def wanted(self, pause: float | None = None) -> tuple[bool, int]:
+        """Whether to write one now, and the number of the signal that told any of the processes to stop, or 0.
+
+        Args:
+            pause: seconds since the last one, where they are not those of always.
+        """
+        is_due = time.monotonic() - self._last >= (self.pause if pause is None else pause)
         due, told = parallel.largest(torch.tensor([is_due, self._told])).tolist()
         return bool(due or told), told
 
@@ -63,25 +69,33 @@ class Checkpoints:
         """Write what training needs to go on.
 
         Raises:
-            UserError: the file cannot be written.
+            UserError: the file cannot be written, and the process was told to stop; else that is a warning.
         """
-        if parallel.rank() == 0:
+        self._last = time.monotonic()
+        if parallel.rank() > 0:
+            return
+        try:
             about = {"format": FORMAT, "version": VERSION, "provenance": self.made_with} | self.about | about
             write_tensors(self.path, tensors, about)
-        self._last = time.monotonic()
-
-    def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What `write` wrote, or None where nothing fits; what does not fit is said on standard error."""
-        if not self.path.exists():
-            return None
-        try:
-            tensors, about = read_tensors(self.path, FORMAT, VERSION, self.about["digest"], "")
         except UserError as error:
-            return self._no_use(str(error).rstrip("; "))
-        if different := [name for name, value in self.about.items() if about.get(name) != value]:
-            return self._no_use(f"{self.path} has another {different[0].replace('_', ' ')}")
-        self.made_with = [*(made for made in about["provenance"] if made not in self.made_with), *self.made_with]
-        return tensors, about
+            if self._told:
+                raise
+            print(f"warning: {error}", file=sys.stderr, flush=True)
+
+    def read(self, learner: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """What `write` wrote, or None where nothing fits; what does not fit is said on standard error.
+
+        Args:
+            learner: the learner's own tensors, whose names and shapes must be those that were written.
+        """
+        saved, problem = self._read(learner) if self.path.exists() else (None, "")
+        if not all(parallel.all_of(saved is not None)):  # all processes go on, or none
+            if problem and parallel.rank() == 0:
+                print(f"warning: {problem}; the task begins anew", file=sys.stderr, flush=True)
+            return None
+        earlier = [made for made in saved[1]["provenance"] if made not in self.made_with]
+        self.made_with = [*earlier, *self.made_with]
+        return saved
 
     def delete(self) -> None:
         """Remove the file: the task is learned."""
@@ -89,6 +103,15 @@ class Checkpoints:
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
-    @staticmethod
-    def _no_use(why: str) -> None:
-        print(f"warning: {why}; the task begins anew", file=sys.stderr, flush=True)
+    def _read(self, learner: dict[str, Tensor]) -> tuple[tuple | None, str]:
+        """What is in the file, or what is wrong with it."""
+        try:
+            tensors, about = read_tensors(self.path, FORMAT, VERSION, self.about["digest"], "")
+        except UserError as error:
+            return None, str(error).rstrip("; ")
+        if different := [name for name, value in self.about.items() if about.get(name) != value]:
+            return None, f"{self.path} has another {different[0].replace('_', ' ')}"
+        shapes = {name: tensor.shape for name, tensor in learner.items()}
+        if {name: tensor.shape for name, tensor in those("learner", tensors).items()} != shapes:
+            return None, f"{self.path} holds other tensors than this learner"
+        return (tensors, about), ""

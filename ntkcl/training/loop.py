@@ -3,6 +3,7 @@
 import math
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -17,6 +18,8 @@ from ntkcl.settings import Task, Training
 from ntkcl.tensors import named, those
 from ntkcl.training.checkpoint import Checkpoints, Stopped
 from ntkcl.training.random import random_state, set_random_state
+
+WORTH_SAVING = 10.0  # seconds of training that are saved before a task's end
 
 OnEpoch = Callable[[int, int, float], None]
 """Called after each epoch with its number, the number of epochs, and the mean loss."""
@@ -105,8 +108,14 @@ class _Training:
 
     def run(self, images: TaskImages, on_epoch: OnEpoch) -> LossLog:
         """All epochs, or those that a checkpoint leaves."""
-        if self.checkpoints and (saved := self.checkpoints.read()):
+        if self.checkpoints and (saved := self.checkpoints.read(self.learner.own_tensors())):
             self._go_on_from(*saved)
+        with self.checkpoints.watching() if self.checkpoints else nullcontext():
+            self._run_epochs(images, on_epoch)
+        self.optimizer.zero_grad()
+        return self.log
+
+    def _run_epochs(self, images: TaskImages, on_epoch: OnEpoch) -> None:
         while self.epoch < self.epochs:
             self.optimizer.param_groups[0]["lr"] = self._lr_now()
             self._run_epoch(images)
@@ -114,8 +123,8 @@ class _Training:
             self.epoch, self.done = self.epoch + 1, 0
             losses = [row[3] for row in self.log.rows if row[1] == self.epoch]
             on_epoch(self.epoch, self.epochs, sum(losses) / len(losses))
-        self.optimizer.zero_grad()
-        return self.log
+        if self.checkpoints:  # what comes after the steps may take long, too
+            self._save_if_wanted(WORTH_SAVING)
 
     def _lr_now(self) -> float:
         """Half a cosine over the epochs, from the first value to `min_lr`, which it would reach after the last."""
@@ -150,7 +159,8 @@ class _Training:
         with self.learner.autocast():
             features = self.features(frozen)
         features = tuple(parallel.whole_batch(feature, len(labels)) for feature in features)
-        total, terms = self.learner.loss(features, labels)
+        with parallel.same_draws(labels.device):
+            total, terms = self.learner.loss(features, labels)
         self.optimizer.zero_grad(set_to_none=False)
         total.backward()
         parallel.average_gradients(self.parameters)
@@ -173,15 +183,16 @@ class _Training:
                     "lower lr, or the weight of the term that grew; earlier tasks are kept"
                 )
 
-    def _save_if_wanted(self) -> None:
-        wanted, told = self.checkpoints.wanted()
+    def _save_if_wanted(self, pause: float | None = None) -> None:
+        wanted, told = self.checkpoints.wanted(pause)
         if wanted:
             self._look_at_losses()
             self.checkpoints.write(*self._saved())
         if told:
             raise Stopped(
-                f"stopped by {signal.Signals(told).name} at task {self.task.index}, epoch {self.epoch + 1} of "
-                f"{self.epochs}, step {len(self.log.rows)}; the same command goes on from there"
+                f"stopped by {signal.Signals(told).name} at task {self.task.index}, epoch "
+                f"{min(self.epoch + 1, self.epochs)} of {self.epochs}, step {len(self.log.rows)}; the same command "
+                "goes on from there"
             )
 
     def _saved(self) -> tuple[dict[str, Tensor], dict]:

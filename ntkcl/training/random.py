@@ -5,9 +5,9 @@ from torch import Tensor
 
 
 def random_state() -> dict[str, Tensor]:
-    """The state of torch's generators on the CPU ("cpu") and, where there is one, on the present GPU ("cuda")."""
+    """The state of torch's generators on the CPU ("cpu") and, where this process uses one, on its GPU ("cuda")."""
     state = {"cpu": torch.get_rng_state()}
-    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+    return state | ({"cuda": torch.cuda.get_rng_state()} if torch.cuda.is_initialized() else {})
 
 
 def set_random_state(state: dict[str, Tensor]) -> None:
@@ -18,5 +18,5 @@ def set_random_state(state: dict[str, Tensor]) -> None:
         RuntimeError: it is not the state of a generator.
     """
     torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and "cuda" in state:
+    if torch.cuda.is_initialized() and "cuda" in state:
         torch.cuda.set_rng_state(state["cuda"])

@@ -1,5 +1,7 @@
 """Train one task of a run, from the state of the task before."""
 
+import hashlib
+import math
 import os
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,7 @@ from ntkcl.training.state import load_state, save_state
 if TYPE_CHECKING:
     from ntkcl.backbones.timm_vit import VisionTransformer
 
+PATIENCE = 60.0  # seconds that a process of several waits for its GPU
 CHECKPOINT_PAUSE = 300.0  # seconds between two checkpoints within a task
 FROZEN_IMAGES = 64  # that the frozen branches see at once on a GPU, if a batch has fewer
 
@@ -46,16 +49,20 @@ def choose_device(name: str, wait: bool = True) -> torch.device:
             raise UserError("no GPU that torch can use; take --device cpu, or install a driver")
         return torch.device("cpu")
     devices = gpus.visible()
-    index = gpus.claim(devices, gpus.jobs_per_gpu(), wait or name == "cuda") if devices else 0
+    local = int(os.environ.get("LOCAL_RANK", "0"))  # of torchrun's processes on this machine
+    patience = PATIENCE if "LOCAL_RANK" in os.environ else math.inf  # each holding one, two runs could wait for ever
+    index = gpus.claim(devices, gpus.jobs_per_gpu(), wait or name == "cuda", patience) if devices else local
     device = torch.device("cuda", index)
     torch.cuda.set_device(device)
+    torch.cuda.init()  # a state's random numbers are for it, too
     return device
 
 
 def precision_on(device: torch.device, training: Training) -> str:
     """The type that the backbone's products are computed in on `device`: "float32" or "bfloat16"."""
     if training.precision == "auto":
-        return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+        has_units = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if has_units else "float32"
     return training.precision
 
 
@@ -110,9 +117,8 @@ def train_task(
     learner.to(device)
     path, images = run.state_path(index), stream.train_images(task, device)
     checkpoints = _checkpoints(run, index, device, stream, checkpoint_pause)
-    with checkpoints.watching():
-        ahead = ahead_on(device, run.training)
-        log = learn_task(learner, task, images, run.training, on_epoch, checkpoints, ahead, compile_mode)
+    ahead = ahead_on(device, run.training)
+    log = learn_task(learner, task, images, run.training, on_epoch, checkpoints, ahead, compile_mode)
     if parallel.rank() == 0:
         write_text(path.with_name("losses.csv"), log.csv())
         save_state(path, learner, run, task, stream, checkpoints.made_with)
@@ -123,5 +129,8 @@ def train_task(
 def _checkpoints(run: Run, index: int, device: torch.device, stream: TaskStream, pause: float) -> Checkpoints:
     about = {"digest": run.digest, "run": run.name, "task": index, "content": stream.summary["content"]}
     about |= {"weights": backbones.about(run.backbone_name)["fingerprint"], "processes": parallel.count()}
+    if index:  # made anew with other bytes, it is another task
+        with run.state_path(index - 1).open("rb") as file:
+            about["state_before"] = hashlib.file_digest(file, "sha256").hexdigest()
     made = provenance(device.type, precision_on(device, run.training))
     return Checkpoints(run.state_path(index).with_name("checkpoint.safetensors"), about, made, pause)

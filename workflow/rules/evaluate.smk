@@ -16,7 +16,7 @@ rule evaluate_run:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/evaluate.log",
     benchmark:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/evaluate.benchmark.tsv"
-    threads: threads_each
+    threads: threads_each * max(1, gpus_each)
     resources:
         gpu=gpus_each,
         mem_mb=lambda wildcards, attempt: 8000 * attempt * max(1, gpus_each),

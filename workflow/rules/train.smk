@@ -21,7 +21,7 @@ rule train_task:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/task{task}/log.txt",
     benchmark:
         "runs/{dataset}/{backbone}/{variant}/seed{seed}/task{task}/benchmark.tsv"
-    threads: threads_each
+    threads: threads_each * max(1, gpus_each)
     resources:
         gpu=gpus_each,
         mem_mb=lambda wildcards, attempt: 8000 * attempt * max(1, gpus_each),
