@@ -15,6 +15,7 @@ from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.config import digest_of
 from ntkcl.data.loading import ViewedImages
 from ntkcl.data.pictures import Given, LabelledImages, class_of_each, item, picture
+from ntkcl.draws import random_state, set_random_state
 from ntkcl.errors import UserError
 from ntkcl.methods import learner_class
 from ntkcl.peft.vit import in_precision
@@ -22,7 +23,6 @@ from ntkcl.provenance import provenance
 from ntkcl.settings import Architecture, Images, Task, Training, tasks_of
 from ntkcl.tensors import read_tensors
 from ntkcl.training.loop import LossLog, learn_task
-from ntkcl.training.random import random_state, set_random_state
 from ntkcl.training.state import FORMAT, VERSION, about_model, take_up, write_state
 from ntkcl.training.train import ahead_on, choose_device, precision_on
 from ntkcl.validation import validated

@@ -15,6 +15,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ntkcl.draws import random_state, set_random_state
+
 _together = False  # whether `start` has joined processes; a person's own program may have joined some for itself
 
 
@@ -88,15 +90,16 @@ def same_everywhere(module: nn.Module) -> None:
 
 
 @contextmanager
-def same_draws(device: torch.device) -> Iterator[None]:
-    """Let all processes draw the same numbers, in the loss, which they compute alike."""
+def same_draws() -> Iterator[None]:
+    """Let all processes draw what the first one draws, in the loss, which they compute alike."""
     if count() == 1:
         yield
         return
-    seed = int(from_first(torch.randint(2**62, (1,))))
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+    own = random_state()
+    set_random_state({name: from_first(state.clone()) for name, state in own.items()})
+    yield
+    if rank() > 0:
+        set_random_state(own)
 
 
 def whole_batch(part: Tensor, size: int) -> Tensor:

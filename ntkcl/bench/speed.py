@@ -135,14 +135,16 @@ def evaluation_speed(run: Run, device: torch.device, seconds: float, size: int =
 
 
 def matmul_ceiling(device: torch.device, precision: str, seconds: float = 1.0) -> float:
-    """The most operations a second that a square matrix product reaches in this process."""
-    best = 0.0
-    for side in (2048, 4096, 8192) if device.type == "cuda" else (1024, 2048):
+    """The most operations a second that a square matrix product reaches in this process; about `seconds` for each."""
+    best, task, is_gpu = 0.0, Task(index=0, first_class=0, size=1), device.type == "cuda"
+    for side in (2048, 4096, 8192) if is_gpu else (256, 512, 1024, 2048):
         left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in range(2))
-        images = TimedImages(Task(index=0, first_class=0, size=1), (1, 1, 1), device, 8, seconds)
-        for _ in images.epoch(1):
+        clock = TimedImages(task, (1, 1, 1), device, 8 if is_gpu else 1, seconds)
+        for _ in clock.epoch(1):
             left @ right
-        best = max(best, statistics.median(images.rates) * 2 * side**3)
+        best = max(best, statistics.median(clock.rates) * 2 * side**3)
+        if 8 / statistics.median(clock.rates) > seconds:  # the next would take too long
+            break
     return best
 
 

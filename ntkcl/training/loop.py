@@ -12,12 +12,12 @@ from torch import Tensor, optim
 
 from ntkcl import parallel
 from ntkcl.batches import TaskImages
+from ntkcl.draws import random_state, set_random_state
 from ntkcl.errors import UserError
 from ntkcl.methods.learner import Learner, Tensors
 from ntkcl.settings import Task, Training
 from ntkcl.tensors import named, those
 from ntkcl.training.checkpoint import Checkpoints, Stopped
-from ntkcl.training.random import random_state, set_random_state
 
 WORTH_SAVING = 10.0  # seconds of training that are saved before a task's end
 
@@ -159,7 +159,7 @@ class _Training:
         with self.learner.autocast():
             features = self.features(frozen)
         features = tuple(parallel.whole_batch(feature, len(labels)) for feature in features)
-        with parallel.same_draws(labels.device):
+        with parallel.same_draws():
             total, terms = self.learner.loss(features, labels)
         self.optimizer.zero_grad(set_to_none=False)
         total.backward()

@@ -12,11 +12,11 @@ from torch import Tensor
 from ntkcl import backbones
 from ntkcl.config import Run
 from ntkcl.data.stream import TaskStream
+from ntkcl.draws import random_state, set_random_state
 from ntkcl.errors import UserError
 from ntkcl.methods.learner import Learner
 from ntkcl.settings import Images, Model, Task, Training
 from ntkcl.tensors import named, read_tensors, those, write_tensors
-from ntkcl.training.random import random_state, set_random_state
 
 FORMAT, VERSION = "ntkcl-state", 2
 
