@@ -341,4 +341,5 @@ def test_one_tensor_is_one_image_and_four_dimensions_are_a_batch(here):
     assert len(single) == 1
     assert model.predict(image) == single
     assert model.predict(image[0]) == single
-    assert model.predict(torch.stack([image, image])) == single * 2
+    for ((name, score),) in model.predict(torch.stack([image, image])):
+        assert (name, score) == (single[0][0][0], pytest.approx(single[0][0][1], abs=1e-5))

@@ -100,6 +100,7 @@ def without_dropout(tiny):
     return tiny
 
 
+@pytest.mark.slow
 def test_the_commands_under_torchrun(without_dropout):
     """Training and evaluation, with files that one process writes."""
     alone = resolve("digits", "vit_tiny", "ntk_cl", 0)
@@ -124,6 +125,7 @@ def test_the_commands_under_torchrun(without_dropout):
     assert tables[0].drop(columns="score").equals(tables[1].drop(columns="score"))
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_of_them_stops_all_and_they_go_on(tiny):
     """With dropout, which each process draws for its own images: all random states come back."""
     path = tiny / "params/methods/ntk_cl.yaml"
