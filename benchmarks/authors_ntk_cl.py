@@ -27,8 +27,8 @@ from torch import Tensor
 from ntkcl.errors import UserError
 
 if TYPE_CHECKING:
-    from against import Setting, Turn
     from timm.models.vision_transformer import VisionTransformer
+    from turns import Setting, Turn
 
 
 class Authors:
