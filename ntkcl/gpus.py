@@ -85,10 +85,12 @@ def per_job(value: Any, device_is_gpu: bool) -> int:
         device_is_gpu: whether the jobs take GPUs.
 
     Raises:
-        UserError: it is not a whole number above 0, or jobs would share GPUs as well.
+        UserError: it is not a whole number above 0, there are no GPUs to have several of, or jobs would share them.
     """
     if not str(value).isdigit() or int(value) < 1:
         raise UserError(f"gpus_per_job is '{value}'; give a whole number of GPUs, 1 or more")
+    if int(value) > 1 and not device_is_gpu:
+        raise UserError(f"gpus_per_job={value}, but no GPU is used here; leave it out, or take a machine that has them")
     if int(value) > 1 and jobs_per_gpu() > 1:
         raise UserError("a job cannot both have several GPUs and share them; set gpus_per_job or jobs_per_gpu to 1")
     return int(value) if device_is_gpu else 0

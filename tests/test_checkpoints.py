@@ -168,7 +168,7 @@ def test_a_checkpoint_of_another_state_before_is_left(tiny, capsys):
     tensors = load_file(run.state_path(0))
     save_file(tensors | {"learner/prototypes": tensors["learner/prototypes"] + 1}, run.state_path(0), about)
     train_task(run, 1, CPU)
-    assert "checkpoint.safetensors has another state before; the task begins anew" in capsys.readouterr().err
+    assert "checkpoint.safetensors was made with other earlier tasks" in capsys.readouterr().err
     assert not saved.exists()
 
 
@@ -181,7 +181,7 @@ def full_disk(*arguments):
     [
         (lambda path: path.write_bytes(path.read_bytes()[:2000]), "is damaged"),
         (lambda path: path.write_bytes(b"nothing of the kind"), "is damaged"),
-        (lambda path: ABOUT.update(weights="others"), "has another weights"),
+        (lambda path: ABOUT.update(weights="others"), "was made with other weights (w, now others)"),
         (with_another_tensor, "holds other tensors than this learner"),
     ],
 )
@@ -194,6 +194,7 @@ def test_a_checkpoint_that_does_not_fit_is_said_and_left(tmp_path, capsys, monke
     assert end(path, "ntk_cl", None, None, 1e9, 1)[:2] == whole[:2]
     warning = capsys.readouterr().err
     assert said in warning and "the task begins anew" in warning and warning.count("\n") == 1
+    assert "going on" not in warning
 
 
 def test_a_full_disk_leaves_the_checkpoint_before_and_training_goes_on(tmp_path, monkeypatch, capsys):
@@ -245,6 +246,7 @@ def test_the_command_goes_on_where_it_was_ended(tiny, number):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "epoch 1 of" not in done.stdout
+    assert f"going on from {checkpoint.relative_to(tiny)}, after " in done.stderr
     expected = whole.state_path(0)
     assert state.with_name("losses.csv").read_bytes() == expected.with_name("losses.csv").read_bytes()
     tensors = load_file(state)

@@ -17,7 +17,7 @@ from ntkcl.files import write_json
 from ntkcl.provenance import device_name, provenance
 from ntkcl.training.train import precision_on
 
-COLUMNS = ("images/s", "lowest-highest", "GFLOP/image", "TFLOP/s", "ceiling", "GiB", "kept")
+COLUMNS = ("images/s", "lowest-highest", "GFLOP/image", "TFLOP/s", "of ceiling", "peak GiB", "kept GiB")
 WIDTH = 132  # of the table in a file or a pipe
 
 
@@ -38,12 +38,13 @@ def bench(
         dict.fromkeys(precision_on(device, _with(runs[0], precision=name).training) for name in precisions)
     )
     ceilings = {precision: matmul_ceiling(device, precision) for precision in precisions}
-    threads = f", {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+    threads = f", threads: {torch.get_num_threads()}" if device.type == "cpu" else ""
     console.print(f"{device_name(device.type)}{threads}, torch {torch.__version__}")
     for precision, ceiling in ceilings.items():
         console.print(f"ceiling, {precision}: {ceiling / 1e12:.3g} TFLOP/s in the best of several square products")
     rows = list(_rows(runs, batches, ceilings, device, seconds, compile_mode, console))
     console.print(_table(rows))
+    console.print("of ceiling: operations against that; kept: by the forward passes of a step for its backward one")
     if path:
         content = {"ceilings": ceilings, "rows": rows, "threads": torch.get_num_threads(), "compile": compile_mode}
         write_json(path, content | {"provenance": provenance(device.type, "float32")})

@@ -45,10 +45,18 @@ def plan_command(study: str, measure: bool, device: str, threads: int) -> None:
 @click.command("bench")
 @click.option("--dataset", default="cifar100", show_default=True, help="Whose settings and task sizes are taken.")
 @click.option("--backbone", "backbones", multiple=True, default=["vit_b16_in21k"], show_default=True)
-@click.option("--variant", "variants", multiple=True, default=["ntk_cl", "finetuning", "simplecil"], show_default=True)
-@click.option("--batch", "batches", type=click.IntRange(1), multiple=True, default=[16, 96], show_default=True)
+@click.option("--variant", "variants", multiple=True, default=["ntk_cl"], show_default=True)
+@click.option(
+    "--batch",
+    "batches",
+    type=click.IntRange(1),
+    multiple=True,
+    default=[16, 96],
+    show_default=True,
+    help="Of training; evaluation has 64.",
+)
 @click.option("--precision", "precisions", type=click.Choice(["auto", "float32", "bfloat16"]), multiple=True)
-@click.option("--seconds", default=5.0, show_default=True, help="Of each measurement, about.")
+@click.option("--seconds", type=click.FloatRange(0), default=5.0, show_default=True, help="Of each measurement, about.")
 @click.option("--json", "path", type=click.Path(path_type=Path), help="A file for all numbers.")
 @compile_option
 @compute_options

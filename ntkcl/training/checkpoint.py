@@ -93,6 +93,9 @@ class Checkpoints:
             if problem and parallel.rank() == 0:
                 print(f"warning: {problem}; the task begins anew", file=sys.stderr, flush=True)
             return None
+        if parallel.rank() == 0:
+            steps = len(saved[0]["losses"])
+            print(f"going on from {self.path}, after {steps} steps", file=sys.stderr, flush=True)
         earlier = [made for made in saved[1]["provenance"] if made not in self.made_with]
         self.made_with = [*earlier, *self.made_with]
         return saved
@@ -109,8 +112,10 @@ class Checkpoints:
             tensors, about = read_tensors(self.path, FORMAT, VERSION, self.about["digest"], "")
         except UserError as error:
             return None, str(error).rstrip("; ")
-        if different := [name for name, value in self.about.items() if about.get(name) != value]:
-            return None, f"{self.path} has another {different[0].replace('_', ' ')}"
+        for name, now in self.about.items():
+            if about.get(name) != now:
+                then = str(about.get(name))[:12]
+                return None, f"{self.path} was made with other {name.replace('_', ' ')} ({then}, now {str(now)[:12]})"
         shapes = {name: tensor.shape for name, tensor in learner.items()}
         if {name: tensor.shape for name, tensor in those("learner", tensors).items()} != shapes:
             return None, f"{self.path} holds other tensors than this learner"

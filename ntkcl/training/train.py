@@ -131,6 +131,6 @@ def _checkpoints(run: Run, index: int, device: torch.device, stream: TaskStream,
     about |= {"weights": backbones.about(run.backbone_name)["fingerprint"], "processes": parallel.count()}
     if index:  # made anew with other bytes, it is another task
         with run.state_path(index - 1).open("rb") as file:
-            about["state_before"] = hashlib.file_digest(file, "sha256").hexdigest()
+            about["earlier_tasks"] = hashlib.file_digest(file, "sha256").hexdigest()
     made = provenance(device.type, precision_on(device, run.training))
     return Checkpoints(run.state_path(index).with_name("checkpoint.safetensors"), about, made, pause)
