@@ -63,8 +63,8 @@ def test_json_lines_hold_what_the_library_says(photos: Path, predict) -> None:
     code, out, _ = predict(SAVED, str(photos), "--json", "--top", "2")
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and len(rows) == 6
-    (expected,) = Classifier.load(SAVED, device="cpu").predict([rows[0]["image"]], top=2)
-    assert [(each["label"], each["score"]) for each in rows[0]["predictions"]] == expected
+    expected = Classifier.load(SAVED, device="cpu").predict([row["image"] for row in rows], top=2)
+    assert [[(each["label"], each["score"]) for each in row["predictions"]] for row in rows] == expected
 
 
 def test_more_classes_than_there_are(photos: Path, predict) -> None:
