@@ -17,8 +17,8 @@ from ntkcl.files import write_json
 from ntkcl.provenance import device_name, provenance
 from ntkcl.training.train import precision_on
 
-COLUMNS = ("images/s", "lowest-highest", "GFLOP/image", "TFLOP/s", "of ceiling", "peak GiB", "kept GiB")
-WIDTH = 132  # of the table in a file or a pipe
+COLUMNS = ("images/s", "range", "GFLOP/image", "TFLOP/s", "of ceiling", "peak GiB", "kept GiB")
+WIDTH = 150  # of the table in a file or a pipe
 
 
 def bench(
