@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ntkcl.bench.speed import Speed, evaluation_speed, matmul_ceiling, training_speed
+from ntkcl.bench.speed import EVALUATED, Speed, evaluation_speed, matmul_ceiling, training_speed
 from ntkcl.config import Run
 from ntkcl.files import write_json
 from ntkcl.provenance import device_name, provenance
@@ -66,7 +66,8 @@ def _rows(
                 changed = _with(run, batch_size=batch, precision=precision)
                 if speed := training_speed(changed, device, seconds, compile_mode):
                     yield kind | {"part": "train"} | _numbers(speed, ceilings[precision])
-            speed = evaluation_speed(_with(run, precision=precision), device, seconds)
+            size = EVALUATED if device.type == "cuda" else min(EVALUATED, *batches)  # on a CPU it would take minutes
+            speed = evaluation_speed(_with(run, precision=precision), device, seconds, size)
             yield kind | {"part": "evaluate"} | _numbers(speed, ceilings[precision])
 
 
