@@ -248,6 +248,6 @@ def runs_of(study: Study) -> list[Run]:
         resolve(dataset, backbone, variant, seed)
         for dataset in study.datasets
         for backbone in study.backbones
-        for variant in study.variants
+        for variant in study.every_variant
         for seed in study.seeds
     ]

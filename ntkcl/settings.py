@@ -35,6 +35,9 @@ class Training(Model):
     weight_decay: NotNegative = 5e-4
     schedule: Literal["cosine", "constant"] = Field("cosine", description="stepped once an epoch")
     min_lr: NotNegative = 0.0
+    share: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="of each class's training images that are used, drawn by the run's seed; at least one image"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="of the ViT's products (autocast); auto: bfloat16 on a GPU that has it, else float32"
     )
@@ -243,8 +246,26 @@ class PublishedTable(Model):
     datasets: Annotated[list[Name], Field(min_length=1)]
 
 
+class Ablation(Model):
+    """A group of rows of the ablation table: variants, each with the words for what it changes."""
+
+    title: str
+    variants: Annotated[dict[str, str], Field(min_length=1)]
+
+
+class Sweep(Model):
+    """A factor that variants change step by step."""
+
+    title: str
+    axis: str = Field(description="the words at the axis: what the values are")
+    points: Annotated[dict[str, float], Field(min_length=2)] = Field(description="the value of each variant")
+
+
 class Study(Model):
-    """A list of runs and what is reported of them: `params/studies/NAME.yaml`. It changes no setting."""
+    """A list of runs and what is reported of them: `params/studies/NAME.yaml`. It changes no setting.
+
+    `variants` stand in its tables; those of ablations and sweeps are compared with the `reference`.
+    """
 
     title: str
     published: str = Field("", description="a CSV under params/ with a paper's numbers, to stand beside ours")
@@ -253,6 +274,22 @@ class Study(Model):
     backbones: Annotated[list[Name], Field(min_length=1)]
     variants: Annotated[list[str], Field(min_length=1)]
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    reference: str | None = Field(None, description="the variant that ablations and sweeps start from")
+    ablations: list[Ablation] = []
+    sweeps: dict[Name, Sweep] = {}
+    kernels: list[str] = Field([], description="variants beside those of the sweeps whose kernels are measured")
+
+    @property
+    def every_variant(self) -> list[str]:
+        """All variants that are run, each once."""
+        parts = [self.variants, *(group.variants for group in self.ablations), self.measured]
+        return list(dict.fromkeys(variant for part in parts for variant in part))
+
+    @property
+    def measured(self) -> list[str]:
+        """The variants whose kernels are measured, each once."""
+        parts = [self.kernels, *(sweep.points for sweep in self.sweeps.values())]
+        return list(dict.fromkeys(variant for part in parts for variant in part))
 
     @field_validator("datasets", "backbones", "variants", "seeds")
     @classmethod
@@ -260,3 +297,11 @@ class Study(Model):
         if twice := [value for value in values if values.count(value) > 1]:
             raise ValueError(f"{twice[0]} stands there twice; name each once")
         return values
+
+    @model_validator(mode="after")
+    def _has_reference(self) -> "Study":
+        if (self.ablations or self.sweeps) and self.reference not in self.variants:
+            raise ValueError(
+                f"reference is {self.reference}: name one of variants, to compare ablations and sweeps with"
+            )
+        return self

@@ -87,7 +87,7 @@ class Replay:
         """All tasks in order; the largest error of each group."""
         self.learner.eval()
         with torch.no_grad():
-            features = self.learner.with_hybrid(self.learner.see(self._images(1, 0)))
+            features = self.learner.named_features(self.learner.see(self._images(1, 0)))
         for name, ours in (("channel", "channel"), ("patch", "patch"), ("mixed", "hybrid")):
             self._compare("features", features[ours], self.arrays[f"features/{name}"])
         for task in tasks_of(self.meta["sizes"]):
@@ -126,7 +126,7 @@ class Replay:
                     self._compare("prototypes" if key == "prototypes" else group, state[key], array)
         with torch.no_grad():
             tests = torch.cat([self._images(1, c) for c in range(task.classes_seen)])
-            features = self.learner.with_hybrid(self.learner.see(tests))
+            features = self.learner.named_features(self.learner.see(tests))
         for name, ours in (("channel", "channel"), ("patch", "patch"), ("mixed", "hybrid")):
             scores = self.learner.compare(features[ours])
             self._compare("scores", scores, self.arrays[f"task{task.index}/logits_{name}"])

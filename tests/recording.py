@@ -108,6 +108,6 @@ def _trajectory(learner: NTKCL, meta: dict) -> dict[str, np.ndarray]:
 
 @torch.no_grad()
 def _features(learner: NTKCL, images: torch.Tensor, start: str, arrays: dict, scores: bool = False) -> None:
-    for name, feature in learner.with_hybrid(learner.see(images)).items():
+    for name, feature in learner.named_features(learner.see(images)).items():
         value = learner.compare(feature) if scores else feature
         arrays[start + name.replace("hybrid", "mixed")] = value.numpy()

@@ -92,7 +92,7 @@ def test_previous_copy_is_the_mean_over_tasks_but_the_last():
 
 
 def test_previous_copy_can_be_the_last_tasks():
-    states, _ = learn(ntk_cl(running_mean=False))
+    states, _ = learn(ntk_cl(previous="last"))
     assert torch.equal(states[1]["previous.channel.1.up.weight"], states[1]["current.channel.1.up.weight"])
 
 

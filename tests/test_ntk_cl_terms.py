@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ntkcl.methods.ntk_cl_terms import info_nce, orthogonal_remainder
+from ntkcl.methods.ntk_cl_terms import info_nce, leading_directions
 
 
 def naive_info_nce(features, labels, temperature):
@@ -42,7 +42,8 @@ def test_info_nce_of_one_row_is_undefined():
 @given(st.integers(0, 12), st.integers(1, 8), st.integers(0, 1000))
 def test_remainder_is_orthogonal_to_leading_directions(classes, most, seed):
     prototypes = torch.randn(classes, 10, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    remainder = orthogonal_remainder(prototypes, most)
+    directions = leading_directions(prototypes, most)
+    remainder = 1 - directions @ directions.sum(0)
     if classes == 0:
         assert torch.equal(remainder, torch.ones(10, dtype=torch.float64))
     if 0 < classes <= most:

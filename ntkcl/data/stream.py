@@ -27,6 +27,7 @@ class TaskStream:
         images: the dataset.
         labels: (N,), positions in the class order.
         is_test: (N,).
+        is_train: (N,).
         classes: the names of the classes, in order.
         settings: how images are seen.
         architecture: of the backbone that takes the images.
@@ -35,6 +36,7 @@ class TaskStream:
     images: ImageSet | PackedSet
     labels: Tensor
     is_test: Tensor
+    is_train: Tensor
     classes: list[str]
     settings: Images
     architecture: Architecture
@@ -58,7 +60,8 @@ class TaskStream:
         position = {name: index for index, name in enumerate(classes)}
         labels = torch.tensor([position[name] for name in images.labels.classes])
         is_test = torch.tensor([split == "test" for split in images.labels.splits])
-        return cls(images, labels, is_test, classes, run.images, run.backbone.architecture)
+        is_train = ~is_test & _share(labels, is_test, run.training.share, run.seed)
+        return cls(images, labels, is_test, is_train, classes, run.images, run.backbone.architecture)
 
     @cached_property
     def summary(self) -> dict[str, str | int]:
@@ -68,7 +71,7 @@ class TaskStream:
     def train_images(self, task: Task, device: torch.device) -> ArrayImages | ViewedImages | ResidentImages:
         """The training images of a task. On a GPU they are decoded once and stay there, if there is room for them."""
         inside = (self.labels >= task.first_class) & (self.labels < task.classes_seen)
-        images = self._images(inside & ~self.is_test, device)
+        images = self._images(inside & self.is_train, device)
         if device.type == "cuda" and isinstance(images, ViewedImages):
             free, _ = torch.cuda.mem_get_info(device)
             return ResidentImages.of(images, int(SHARE_FOR_IMAGES * free)) or images
@@ -104,3 +107,18 @@ class TaskStream:
             and tuple(self.images.images.shape[1:]) == (architecture.in_chans, side, side)
             and (settings.train_crop, settings.flip, settings.centre_crop) == ("centre", 0, 1)
         )
+
+
+def _share(labels: Tensor, is_test: Tensor, share: float, seed: int) -> Tensor:
+    """Which images (N,) are in the share of each class's training images: the first of an order drawn by `seed`.
+
+    A smaller share of the same seed is part of a larger one.
+    """
+    chosen, draw = torch.ones_like(is_test), np.random.RandomState(seed)
+    if share == 1:
+        return chosen
+    for label in labels.unique():
+        rows = ((labels == label) & ~is_test).nonzero()[:, 0]
+        order = rows[torch.from_numpy(draw.permutation(len(rows)))]
+        chosen[order[max(1, round(share * len(rows))) :]] = False
+    return chosen

@@ -34,7 +34,6 @@ class AdapterFineTuning(Learner):
         super().__init__(backbone, settings)
         self.adapters = Adapters(backbone, settings.adapter_width, settings.adapter_scale, settings.adapter_dropout)
         self.head = GrowingLinear(backbone.embed_dim)
-        self.first_class = 0
 
     def grow(self, task: Task) -> None:
         """Head rows for the task's classes."""
@@ -52,7 +51,7 @@ class AdapterFineTuning(Learner):
 
     def loss(self, features: Tensors, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross entropy of the head's logits."""
-        loss = F.cross_entropy(self.scores_of(features)[:, self.first_class :], labels - self.first_class)
+        loss = F.cross_entropy(self.logits(features), labels - self.first_class)
         return loss, {"cross_entropy": loss}
 
     def scores_of(self, features: Tensors) -> Tensor:

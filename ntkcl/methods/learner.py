@@ -32,6 +32,12 @@ class Learner(nn.Module):
 
     Settings: ClassVar[type[Model]]
 
+    first_class = 0
+    """The class of the first column of `logits`."""
+
+    recalls = False
+    """Whether `recall` is to be called with the images of earlier tasks: then it is an oracle, and no rival."""
+
     def __init__(self, backbone: "VisionTransformer", settings: Model) -> None:
         super().__init__()
         vit.check(backbone)
@@ -78,6 +84,17 @@ class Learner(nn.Module):
 
     def end_task(self, task: Task, images: TaskImages) -> None:
         """What happens after the last step of a task; passes over its training `images` are free."""
+
+    def recall(self, task: Task, images: TaskImages) -> None:
+        """What an oracle does after `end_task` with the training `images` of an earlier `task`."""
+
+    def logits(self, features: Tensors) -> Tensor:
+        """What the loss holds against the labels: (B, classes from `first_class` on)."""
+        return self.scores_of(features)[:, self.first_class :]
+
+    def named_features(self, features: Tensors) -> dict[str, Tensor]:
+        """The features (B, D) that may be looked at, by name."""
+        return {"feature": features[0]}
 
     def scores_of(self, features: Tensors) -> Tensor:
         """Scores (B, classes seen); the largest is the prediction."""

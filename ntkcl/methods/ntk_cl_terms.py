@@ -29,18 +29,13 @@ def info_nce(features: Tensor, labels: Tensor, temperature: float) -> Tensor:
     return torch.where(positive.any(), value, torch.nan)
 
 
-def orthogonal_remainder(prototypes: Tensor, most: int) -> Tensor:
-    """(I - B B^T) 1, so that a feature's product with it is the sum of the entries of (I - B B^T) feature.
+def leading_directions(prototypes: Tensor, most: int) -> Tensor:
+    """The leading left singular vectors of the normalized prototypes as columns (D, n).
 
-    B are the leading left singular vectors of the normalized prototypes as columns: at most `most`, and at most as
-    many as there are prototypes; none without any. (The released code completes B by arbitrary vectors.)
+    n is at most `most`, and at most as many as there are prototypes. (The released code of NTK-CL completes them by
+    arbitrary vectors.)
 
     Args:
         prototypes: (classes, D).
-
-    Returns:
-        A vector (D,).
     """
-    ones = prototypes.new_ones(prototypes.shape[1])
-    basis = torch.linalg.svd(F.normalize(prototypes, dim=1).T, full_matrices=False)[0][:, :most]
-    return ones - basis @ (basis.T @ ones)
+    return torch.linalg.svd(F.normalize(prototypes, dim=1).T, full_matrices=False)[0][:, :most]

@@ -15,14 +15,15 @@ class PatchPrompt(nn.Module):
     """P = LN(W h + b): a linear map over the token axis makes `count` prompts of `tokens` tokens.
 
     It starts at zero throughout, including the scale of LN, which blocks the gradients of W, b and of that scale:
-    only the bias of LN learns. As released, then, a block inserts one learned vector `count` times.
+    only the bias of LN learns. As released, then, a block inserts one learned vector `count` times. Where `is_alive`,
+    W starts as torch starts a linear map: the prompts are still zero, but all can learn.
     """
 
-    def __init__(self, dim: int, tokens: int, count: int) -> None:
+    def __init__(self, dim: int, tokens: int, count: int, is_alive: bool = False) -> None:
         super().__init__()
         self.mix = nn.Linear(tokens, count)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        for zero in (self.mix.weight, self.mix.bias, self.norm.weight):
+        for zero in (self.norm.weight,) if is_alive else (self.mix.weight, self.mix.bias, self.norm.weight):
             nn.init.zeros_(zero)
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -36,10 +37,11 @@ class PatchPrompts(nn.ModuleList):
     Args:
         count: prompts per block.
         scale: factor of the prompts that come in from the block before.
+        is_alive: whether the maps that make the prompts can learn; not so in the released code.
     """
 
-    def __init__(self, vit: "VisionTransformer", count: int, scale: float) -> None:
-        super().__init__(PatchPrompt(vit.embed_dim, token_count(vit), count) for _ in vit.blocks)
+    def __init__(self, vit: "VisionTransformer", count: int, scale: float, is_alive: bool = False) -> None:
+        super().__init__(PatchPrompt(vit.embed_dim, token_count(vit), count, is_alive) for _ in vit.blocks)
         self.scale = scale
 
     def feature(self, vit: "VisionTransformer", stem: Stem) -> Tensor:

@@ -59,8 +59,8 @@ def counts_of(name: str) -> tuple[int, int]:
 
 def training_images(run: Run, task: Task) -> tuple[float, float]:
     """Images that training `task` computes, about: to train on, and to look at when it ends."""
-    images = counts_of(run.dataset_name)[0] * task.size / run.dataset.classes
     training = run.training
+    images = training.share * counts_of(run.dataset_name)[0] * task.size / run.dataset.classes
     first = task.index == 0 and training.first_epochs is not None
     return images * (training.first_epochs if first else training.epochs), images
 
