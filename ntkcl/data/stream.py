@@ -71,7 +71,7 @@ class TaskStream:
     def train_images(self, task: Task, device: torch.device) -> ArrayImages | ViewedImages | ResidentImages:
         """The training images of a task. On a GPU they are decoded once and stay there, if there is room for them."""
         inside = (self.labels >= task.first_class) & (self.labels < task.classes_seen)
-        images = self._images(inside & self.is_train, device)
+        images = self.some_images(inside & self.is_train, device)
         if device.type == "cuda" and isinstance(images, ViewedImages):
             free, _ = torch.cuda.mem_get_info(device)
             return ResidentImages.of(images, int(SHARE_FOR_IMAGES * free)) or images
@@ -79,9 +79,18 @@ class TaskStream:
 
     def test_images(self, first: int, end: int, device: torch.device) -> ArrayImages | ViewedImages:
         """The test images of the classes `first` to `end - 1`."""
-        return self._images((self.labels >= first) & (self.labels < end) & self.is_test, device)
+        return self.some_images((self.labels >= first) & (self.labels < end) & self.is_test, device)
 
-    def _images(self, chosen: Tensor, device: torch.device) -> ArrayImages | ViewedImages:
+    def evenly_spaced(self, task: Task, count: int, is_test: bool) -> Tensor:
+        """Which images (N,) are among `count` of each class of a task, evenly spaced in the dataset's order."""
+        chosen = torch.zeros_like(self.is_test)
+        for label in range(task.first_class, task.classes_seen):
+            rows = ((self.labels == label) & (self.is_test == is_test)).nonzero()[:, 0]
+            chosen[rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).long()]] = True
+        return chosen
+
+    def some_images(self, chosen: Tensor, device: torch.device) -> ArrayImages | ViewedImages:
+        """Those images (N,) that are `chosen`, ordered as in the dataset."""
         rows = chosen.nonzero()[:, 0]
         labels, ids = self.labels[rows], [self.images.labels.ids[row] for row in rows.tolist()]
         if self._seen_as_they_are():

@@ -1,0 +1,72 @@
+"""The exact kernel from Jacobians: those of some inputs are kept, while the others' pass by."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from ntkcl.ntk.jacobian import Rows, gathered, inner_products, plan, room_for, rows_of
+from ntkcl.ntk.outputs import Outputs, Parameters
+from ntkcl.ntk.pieces import empty_kernel, pieces, put
+from ntkcl.ntk.progress import Progress, counted
+from ntkcl.ntk.structure import Structure
+
+
+@dataclass(frozen=True)
+class Side:
+    """Outputs with their gradients, pass by pass.
+
+    Args:
+        step: inputs of a pass.
+        at_once: outputs of these that one backward pass covers.
+    """
+
+    parameters: Parameters
+    outputs: Outputs
+    structure: Structure
+    step: int
+    at_once: int
+
+    def passes(self, inputs: slice) -> Iterator[tuple[slice, Rows]]:
+        """The gradients at some of the inputs."""
+        for piece in pieces(inputs.start, inputs.stop, self.step):
+            yield piece, rows_of(self.parameters, self.outputs[piece], self.structure, self.at_once)
+
+    def rows(self, inputs: slice) -> Rows:
+        """The same together."""
+        return gathered((rows for _, rows in self.passes(inputs)), inputs.stop - inputs.start)
+
+
+def kernel_by_jacobians(
+    parameters: Parameters,
+    left: Outputs,
+    right: Outputs | None,
+    structures: tuple[Structure, Structure],
+    summed: bool,
+    memory: int,
+    progress: Progress,
+) -> Tensor:
+    """As `kernel`: the gradients of a block of the left are kept, and all of the right pass by."""
+    symmetric, right = right is None, right or left
+    plans = [plan(structure, memory) for structure in structures]
+    sides = [
+        Side(parameters, outputs, structure, p.step, p.outputs)
+        for outputs, structure, p in zip((left, right), structures, plans, strict=True)
+    ]
+    result = empty_kernel((left, structures[0]), (right, structures[1]), summed)
+    with counted(progress, len(left) * len(right)) as done:
+        for block in pieces(0, len(left), room_for(memory, structures[0], *plans)):
+            held = sides[0].rows(block)
+            for inputs, rows in _beside(held, block, sides[1], symmetric):
+                mirrored = symmetric and inputs.start >= block.stop
+                put(result, block, inputs, inner_products(held, rows, summed), mirrored)
+                done(len(held) * len(rows) * (2 if mirrored else 1))
+    return result
+
+
+def _beside(held: Rows, block: slice, right: Side, symmetric: bool) -> Iterator[tuple[slice, Rows]]:
+    """What a block is multiplied with: all of the right; if both sides are the same, itself and what comes after."""
+    if symmetric:
+        for piece in pieces(0, len(held), right.step):
+            yield slice(block.start + piece.start, block.start + piece.stop), held[piece]
+    yield from right.passes(slice(block.stop if symmetric else 0, len(right.outputs)))

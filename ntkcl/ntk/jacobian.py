@@ -1,0 +1,137 @@
+"""Gradients of outputs by parameters, for as many inputs at a time as fit in memory, and their inner products.
+
+The gradient of an output by a weight W in W h, where h is one row per input, is the outer product of delta (the
+gradient by W h) and h. The products of two such gradients, (delta . delta')(h . h'), need only delta and h, which are
+much smaller than W. Everything else has its gradients written out.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from torch import Tensor
+from torch.func import vjp, vmap
+
+from ntkcl.ntk.outputs import Outputs, Parameters, derivable
+from ntkcl.ntk.structure import Linears, Structure
+
+PASSING = 4  # how many tensors as large as the largest one a pass holds at once, besides those that are kept
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Gradients of the C outputs at B inputs.
+
+    Args:
+        written: (B, C, P), by all ordinary parameters in a row.
+        direct: delta (B, C, outputs) and h (B, inputs) of each direct parameter.
+    """
+
+    written: Tensor
+    direct: list[tuple[Tensor, Tensor]]
+
+    def __len__(self) -> int:
+        return len(self.written)
+
+    def tensors(self) -> list[Tensor]:
+        """All of them."""
+        return [self.written, *(tensor for pair in self.direct for tensor in pair)]
+
+    def room(self, count: int) -> "Rows":
+        """Memory for `count` inputs."""
+        direct = [tuple(x.new_empty(count, *x.shape[1:]) for x in pair) for pair in self.direct]
+        return Rows(self.written.new_empty(count, *self.written.shape[1:]), direct)
+
+    def put(self, first: int, rows: "Rows") -> None:
+        """Take over `rows`, from input `first` on."""
+        for own, new in zip(self.tensors(), rows.tensors(), strict=True):
+            own[first : first + len(rows)] = new
+
+    def squared_norms(self) -> Tensor:
+        """Of the written part alone, (B, C)."""
+        return self.written.square().sum(2)
+
+    def __getitem__(self, inputs: slice) -> "Rows":
+        """The gradients at some of the inputs."""
+        return Rows(self.written[inputs], [(deltas[inputs], rows[inputs]) for deltas, rows in self.direct])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is computed at once.
+
+    Args:
+        step: inputs of a pass.
+        outputs: outputs of these that one backward pass covers.
+        taken: bytes that a pass takes, with its gradients.
+    """
+
+    step: int
+    outputs: int
+    taken: int
+
+
+def plan(structure: Structure, memory: int) -> Plan:
+    """Passes that take half of `memory` bytes at most; the least is one of one input, output by output.
+
+    A pass takes for each input what the forward pass keeps; a few tensors for it and for each output in a backward
+    pass; and the gradients twice, since they are put in a row.
+    """
+    passing = PASSING * structure.largest
+    fixed = structure.kept + passing + 2 * structure.row_bytes()
+    outputs = min(max(1, (memory // 2 - fixed) // passing), structure.classes)
+    of_one = fixed + outputs * passing
+    step = max(1, memory // 2 // of_one)
+    return Plan(step, outputs, step * of_one)
+
+
+def room_for(memory: int, structure: Structure, *plans: Plan) -> int:
+    """How many inputs' gradients can be kept beside any of the passes; one at least."""
+    return max(1, (memory - max(plan.taken for plan in plans)) // max(1, structure.row_bytes()))
+
+
+def rows_of(parameters: Parameters, outputs: Outputs, structure: Structure, at_once: int) -> Rows:
+    """The gradients at all inputs in one pass, `at_once` outputs in one backward pass."""
+    ordinary = {name: parameters[name] for name in structure.ordinary}
+    like = dict(dtype=structure.dtype, device=outputs.inputs[0].device)
+    zeros = {name: torch.zeros(out, **like) for name, (out, _) in structure.direct.items()}
+    ones = torch.eye(structure.classes, **like)
+
+    def of_one(*inputs: Tensor) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        def function(ordinary: Parameters, zeros: Parameters) -> tuple[Tensor, Parameters]:
+            direct = {name: parameters[name].detach() for name in structure.direct}
+            with Linears(direct, zeros) as linears:
+                values = outputs.function(parameters | ordinary | direct, tuple(x[None] for x in inputs))
+            return values[0], {name: linears.rows[name][0] for name in direct}
+
+        _, backward, rows = vjp(function, ordinary, zeros, has_aux=True)
+        gradients, deltas = vmap(backward, chunk_size=at_once)(ones)
+        written = [gradients[name].flatten(1) for name in ordinary]
+        written = torch.cat(written, 1) if written else ones[:, :0]
+        return written, [(deltas[name], rows[name]) for name in zeros]
+
+    with derivable(), torch.no_grad():
+        return Rows(*vmap(of_one)(*outputs.inputs))
+
+
+def gathered(passes: Iterator[Rows], count: int) -> Rows:
+    """Rows of several passes, `count` inputs together."""
+    first = next(passes)
+    if len(first) == count:
+        return first
+    whole, done = first.room(count), 0
+    for rows in chain([first], passes):
+        whole.put(done, rows)
+        done += len(rows)
+    return whole
+
+
+def inner_products(left: Rows, right: Rows, summed: bool) -> Tensor:
+    """Inner products of all gradients, (N, C, N', C'), or (N, N') where they are summed over equal outputs."""
+    dims = ([1, 2], [1, 2]) if summed else ([2], [2])
+    result = torch.tensordot(left.written, right.written, dims)
+    for (deltas, rows), (others, other_rows) in zip(left.direct, right.direct, strict=True):
+        of_rows = rows @ other_rows.T
+        result += torch.tensordot(deltas, others, dims) * (of_rows if summed else of_rows[:, None, :, None])
+    return result

@@ -1,0 +1,146 @@
+"""The kernel estimated from random projections of the gradients, with a bound of its error."""
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ntkcl.ntk.contraction import Side
+from ntkcl.ntk.jacobian import Rows, gathered, inner_products, plan
+from ntkcl.ntk.outputs import Outputs, Parameters, detached
+from ntkcl.ntk.pieces import pieces
+from ntkcl.ntk.progress import Progress, counted
+from ntkcl.ntk.structure import structures_of
+
+SLICE = 1 << 22  # signs that are drawn at once
+BYTES = (((torch.arange(256)[:, None] >> torch.arange(8)) & 1) * 2 - 1).to(torch.int8)  # eight signs in each
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """An estimated kernel.
+
+    Args:
+        kernel: (N, C, N', C'), or (N, N') if summed.
+        error: of each entry, in the kernel's shape; all entries are within theirs at once with the probability that
+            was asked for.
+    """
+
+    kernel: Tensor
+    error: Tensor
+
+
+def projected_kernel(
+    parameters: Parameters,
+    left: Outputs,
+    right: Outputs | None = None,
+    *,
+    summed: bool = False,
+    dimension: int = 4096,
+    seed: int = 0,
+    failure: float = 0.01,
+    memory: int = 1 << 30,
+    progress: Progress = False,
+) -> Estimate:
+    """As `kernel`, from gradients mapped to `dimension` numbers by one random matrix of signs, over its square root.
+
+    Every gradient is computed once, however many inputs there are; what is kept of an input no longer depends on the
+    number of parameters. Weights whose gradients are outer products (see `ntkcl.ntk.jacobian`) are not projected:
+    their part is exact. The estimate has the kernel as its mean over seeds. Its error is at most
+    eps ||a|| ||b|| for all pairs of projected gradients a and b at once, with eps = `projection_error(...)`, but for
+    a probability `failure`; summed over classes, the sum of these.
+
+    Args:
+        right: None: the same as `left`.
+        dimension: d. eps is about 2 sqrt(ln(4 entries / failure) / d).
+        seed: of the signs, which depend on it, on `dimension` and on the parameters' names, not on `memory`.
+        memory: bytes for the passes; what is kept of the inputs, C x dimension numbers for each, comes on top.
+
+    Raises:
+        ValueError: as `kernel`; or `dimension` is too small for a bound.
+    """
+    parameters, sides = detached(parameters), (left,) if right is None else (left, right)
+    structures = structures_of(parameters, left, right, summed)
+    rows_left, rows_right = (len(o) * s.classes for o, s in zip((left, sides[-1]), structures, strict=True))
+    entries = rows_left * rows_right if right is not None else rows_left * (rows_left + 1) // 2
+    eps = projection_error(dimension, entries, failure)
+    signs = Signs(structures[0].ordinary, dimension, seed)
+    with counted(progress, sum(len(outputs) for outputs in sides)) as done:
+        images = [
+            signs.image(Side(parameters, outputs, structure, chosen.step, chosen.outputs), done)
+            for outputs, structure in zip(sides, structures, strict=False)
+            for chosen in [plan(structure, memory)]
+        ]
+    (first, norms), (second, other_norms) = images[0], images[-1]
+    error = eps * inner_products(Rows(norms[..., None], []), Rows(other_norms[..., None], []), summed)
+    return Estimate(inner_products(first, second, summed), error)
+
+
+def projection_error(dimension: int, entries: int, failure: float) -> float:
+    """eps such that |<Ra, Rb>/d - <a, b>| <= eps ||a|| ||b|| for so many pairs at once, but for a probability.
+
+    R has d rows of independent random signs. For one vector v, ||Rv||^2/d is above (1 + eps) ||v||^2 with a
+    probability of at most exp(-d (eps^2/4 - eps^3/6)), and below (1 - eps) ||v||^2 with the same (Achlioptas,
+    Database-friendly random projections, J. Comput. Syst. Sci. 66, 2003, theorem 1.1 and its proof, for
+    0 < eps < 1). For a and b of length 1, <Ra, Rb> = (||R(a + b)||^2 - ||R(a - b)||^2) / 4, and
+    ||a + b||^2 + ||a - b||^2 = 4: an error above eps needs one of these four events. Together with the union over
+    pairs, failure = 4 entries exp(-d (eps^2/4 - eps^3/6)), which is solved for eps.
+
+    Raises:
+        ValueError: no eps below 1 fulfills it.
+    """
+    wanted = math.log(4 * entries / failure) / dimension
+    if wanted >= 1 / 12:
+        least = math.floor(12 * math.log(4 * entries / failure)) + 1
+        raise ValueError(f"dimension {dimension} gives no bound for {entries} entries; take {least} or more")
+    low, high = 0.0, 1.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        low, high = (middle, high) if middle**2 / 4 - middle**3 / 6 < wanted else (low, middle)
+    return high
+
+
+@dataclass(frozen=True)
+class Signs:
+    """A random matrix (P, `dimension`) of -1 and 1, drawn anew from the seed whenever it is needed.
+
+    Args:
+        sizes: elements of each parameter; P in sum.
+    """
+
+    sizes: dict[str, int]
+    dimension: int
+    seed: int
+
+    def image(self, side: Side, done: Callable[[int], None]) -> tuple[Rows, Tensor]:
+        """The gradients of a side with the written ones projected, and the lengths (N, C) of these before that."""
+        lengths = []
+
+        def projected() -> Iterator[Rows]:
+            for _, rows in side.passes(slice(0, len(side.outputs))):
+                lengths.append(rows.written.norm(dim=2))
+                yield Rows(self.applied(rows.written), rows.direct)
+                done(len(rows))
+
+        rows = gathered(projected(), len(side.outputs))
+        return rows, torch.cat(lengths)
+
+    def applied(self, written: Tensor) -> Tensor:
+        """(B, C, P) times the matrix, over the square root of the dimension: (B, C, dimension)."""
+        result, first = written.new_zeros(*written.shape[:2], self.dimension), 0
+        for signs in self.slices():
+            result += written[..., first : first + len(signs)] @ signs.to(written)
+            first += len(signs)
+        return result / self.dimension**0.5
+
+    def slices(self) -> Iterator[Tensor]:
+        """The matrix, a few rows at a time, as int8 on the CPU."""
+        for name, size in self.sizes.items():
+            digest = hashlib.sha256(f"{self.seed} {self.dimension} {name}".encode()).digest()
+            draw = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
+            for piece in pieces(0, size, max(1, SLICE // self.dimension)):
+                drawn = torch.randint(256, (piece.stop - piece.start, -(-self.dimension // 8)), generator=draw)
+                yield BYTES[drawn].flatten(1)[:, : self.dimension]
