@@ -38,7 +38,7 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> In
 
 
 def spearman(
-    x: Sequence[float], y: Sequence[float], clusters: Sequence[int | str], seed: int = 0, draws: int = 2000
+    x: Sequence[float], y: Sequence[float], clusters: Sequence[int | str], seed: int = 0, draws: int = 1000
 ) -> Interval:
     """Spearman's rank correlation of x and y, with a percentile interval from resampling whole clusters.
 
