@@ -80,6 +80,8 @@ class Classifier:
             torch.manual_seed(seed)
             vit = in_precision(vit, precision_on(self.device, self.training))
             self._learner = learner(vit, self.settings).to(self.device)
+        if self._learner.recalls:
+            raise UserError(f"with these settings {method} is an oracle, which needs all old images; choose others")
 
     def learn(
         self,

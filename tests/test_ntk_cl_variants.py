@@ -3,12 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from ntkcl.classifier import Classifier
 from ntkcl.config import resolve
 from ntkcl.data.stream import TaskStream
 from ntkcl.errors import UserError
 from ntkcl.methods.learner import class_means
+from ntkcl.methods.ntk_cl import NTKCL
 from ntkcl.settings import Training, tasks_of
 from ntkcl.training.loop import learn_task
 from ntkcl.training.train import train_task
@@ -127,15 +129,29 @@ def test_the_pipeline_gives_an_oracle_its_old_images(tiny):
     run = resolve("digits", "vit_tiny", "ntk_cl/oracle", 0)
     for task in range(len(run.tasks)):
         train_task(run, task, CPU)
-    assert run.state_path(1).exists()
+    kept, taken_again = (load_file(path)["learner/prototypes"] for path in (run.state_path(0), run.state_path(1)))
+    assert not torch.equal(taken_again[: len(kept)], kept)
 
 
 def test_own_images_have_no_oracle():
-    model = Classifier(small_vit().float(), settings={"prototypes": "recomputed"}, training={"epochs": 1}, device="cpu")
-    images = torch.rand(4, 1, 16, 16)
-    model.learn([(image, label) for image, label in zip(images, "aabb", strict=True)])
-    with pytest.raises(UserError, match="an oracle"):
-        model.learn([(image, label) for image, label in zip(images, "ccdd", strict=True)])
+    with pytest.raises(UserError, match="is an oracle"):
+        Classifier(small_vit().float(), settings={"prototypes": "recomputed"}, device="cpu")
+
+
+def test_leaving_out_infonce_changes_no_draw():
+    draws = []
+    for weight in (0.03, 0):
+        learner, images = ntk_cl(info_nce_weight=weight), task_images(range(2, 4))
+        learn(learner, sizes=(2,))
+        torch.manual_seed(3)
+        learn_task(learner, tasks_of([2, 2])[1], images, TRAINING)
+        draws.append(torch.rand(3))
+    assert torch.equal(*draws)
+
+
+def test_settings_of_earlier_versions_are_understood():
+    read = NTKCL.Settings.model_validate
+    assert read({"running_mean": False}).previous == "last" and read({"running_mean": True}) == NTKCL.Settings()
 
 
 def test_a_share_of_each_class_is_learned_from_and_a_smaller_one_is_part_of_it(tiny):

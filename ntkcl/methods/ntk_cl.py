@@ -3,11 +3,11 @@
 Defaults are what the authors' code does, for CIFAR-100, since the published numbers came from it.
 """
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from ntkcl.batches import TaskImages
@@ -72,6 +72,15 @@ class NTKCLSettings(Model):
     prototypes: Literal["kept", "recomputed"] = Field(
         "kept", description="recomputed: an oracle, from the images of all tasks at the end of each"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_was_called(cls, values: Any) -> Any:
+        """States of earlier versions say `running_mean` instead of `previous`."""
+        if isinstance(values, dict) and "running_mean" in values:
+            values = dict(values)
+            values["previous"] = "mean" if values.pop("running_mean") else "last"
+        return values
 
     @property
     def sections(self) -> dict[str, float]:
@@ -166,8 +175,9 @@ class NTKCL(Learner):
                 logits = self.proxies(features[name])
                 terms[f"ce_{name}"] = F.cross_entropy(logits, labels - self.first_class)
                 total = total + weight * terms[f"ce_{name}"]
+        drawn = torch.randperm(self.first_class, device=labels.device)[: self.most_drawn]  # also where it is not used
         if s.info_nce_weight:
-            terms["info_nce"] = self._info_nce(features["hybrid"], labels)
+            terms["info_nce"] = self._info_nce(features["hybrid"], labels, drawn)
             term = terms["info_nce"]
             known = torch.where(term.isfinite(), term, 0.0) if s.undefined_terms == "zero" else term
             total = total - s.info_nce_weight * known
@@ -205,9 +215,8 @@ class NTKCL(Learner):
         """Weighted cosines (B, classes seen) of the sections of a feature (B, D) and of the prototypes."""
         return prototype_scores(feature, self.prototypes, tuple(self.settings.sections.values()))
 
-    def _info_nce(self, hybrid: Tensor, labels: Tensor) -> Tensor:
-        """InfoNCE of the batch and as many earlier prototypes, drawn without replacement."""
-        drawn = torch.randperm(self.first_class, device=labels.device)[: self.most_drawn]
+    def _info_nce(self, hybrid: Tensor, labels: Tensor, drawn: Tensor) -> Tensor:
+        """InfoNCE of the batch and the earlier prototypes `drawn`, as many, without replacement."""
         rows = torch.cat((hybrid, self.prototypes[drawn]))
         return info_nce(rows, torch.cat((labels, drawn)), self.settings.info_nce_temperature)
 

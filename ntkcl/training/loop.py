@@ -54,7 +54,7 @@ def learn_task(
     checkpoints: Checkpoints | None = None,
     ahead: int = 1,
     compile_mode: str | None = None,
-    earlier: Iterable[tuple[Task, TaskImages]] = (),
+    earlier: Iterable[tuple[Task, TaskImages]] | None = None,
 ) -> LossLog:
     """Let `learner` learn `task`; draws come from torch's generators.
 
@@ -63,7 +63,7 @@ def learn_task(
         checkpoints: where training is saved from time to time, and goes on from.
         ahead: how many batches the frozen part of the learner looks at together.
         compile_mode: of torch.compile for what goes through the ViT, as "default"; None: not compiled.
-        earlier: earlier tasks and their images, for an oracle (`Learner.recalls`).
+        earlier: earlier tasks and their images, taken one by one after this task, for an oracle (`Learner.recalls`).
 
     Returns:
         The losses of every step.
@@ -71,8 +71,7 @@ def learn_task(
     Raises:
         UserError: a loss is not finite, the process was told to stop (`Stopped`), or images for an oracle are missing.
     """
-    earlier = list(earlier)
-    if learner.recalls and len(earlier) < task.index:
+    if learner.recalls and task.index and earlier is None:
         raise UserError("this is an oracle, which needs the images of all earlier tasks; choose other settings")
     learner.grow(task)
     parallel.same_everywhere(learner)
@@ -83,7 +82,7 @@ def learn_task(
         log = _Training(learner, task, training, checkpoints, ahead, compile_mode).run(images, on_epoch)
     learner.eval()
     learner.end_task(task, images)
-    for old, old_images in earlier:
+    for old, old_images in earlier or ():
         learner.recall(old, old_images)
     return log
 

@@ -118,7 +118,7 @@ def train_task(
     path, images = run.state_path(index), stream.train_images(task, device)
     checkpoints = _checkpoints(run, index, device, stream, checkpoint_pause)
     ahead = ahead_on(device, run.training)
-    earlier = [(old, stream.train_images(old, device)) for old in tasks[:index]] if learner.recalls else []
+    earlier = ((old, stream.train_images(old, device)) for old in tasks[:index]) if learner.recalls else None
     log = learn_task(learner, task, images, run.training, on_epoch, checkpoints, ahead, compile_mode, earlier)
     if parallel.rank() == 0:
         write_text(path.with_name("losses.csv"), log.csv())
