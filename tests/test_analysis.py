@@ -11,9 +11,9 @@ from torch import nn
 
 from ntkcl.analysis import forecasting
 from ntkcl.analysis.history import History
-from ntkcl.analysis.kernels import mean_eigenvalue, of_scores
+from ntkcl.analysis.kernels import Kernels, kernels_of, mean_eigenvalue, of_scores
 from ntkcl.analysis.outputs import Scores
-from ntkcl.analysis.run import measure
+from ntkcl.analysis.run import complexities, measure
 from ntkcl.config import resolve
 from ntkcl.errors import UserError
 from ntkcl.metrics import read_predictions
@@ -21,6 +21,7 @@ from ntkcl.ntk import kernel, of_module
 from ntkcl.ntk.ridge import forecast
 from ntkcl.training.evaluate import evaluate
 from ntkcl.training.train import train_task
+from tests.conftest import clear_settings
 
 CPU, MEMORY = torch.device("cpu"), 1 << 28
 
@@ -68,11 +69,45 @@ def test_gaps_are_differences_of_accuracies(ntk_cl):
     learned, end = (right[first & (predictions["task"] == task)].mean() for task in (0, 1))
     assert gaps["task_specific_gap"][0] == pytest.approx(gaps["train"][0] - learned)
     assert gaps["task_interplay_gap"] == pytest.approx([learned - end, 0])
+    history = History(ntk_cl, CPU)
+    images = history.stream.test_images(0, 6, CPU)
+    scores = torch.cat([history.learners[1].scores(batch) for batch, _ in images.in_order()])
+    among_six = 100 * (scores[:, :6].argmax(1) == images.labels).double().mean().item()
+    assert gaps["same_classes_gap"] == pytest.approx([learned - among_six, 0])
+    assert sum(gaps["images"]) == len(history.stream.is_train.nonzero())
+
+
+def test_complexity_falls_with_the_images_learned_from(ntk_cl):
+    history = History(ntk_cl, CPU)
+    samples = [history.sample(task, 12, "train") for task in history.tasks]
+    kernels = kernels_of(history, [sample.pixels for sample in samples], MEMORY)
+    few, many = (complexities(kernels, samples, history.tasks, [count, count]) for count in (100, 400))
+    for name in ("complexity", "complexity_end", "rademacher"):
+        assert few[name] == pytest.approx([2 * value for value in many[name]])
+    scaled = Kernels([9 * k for k in kernels.learned], kernels.end, kernels.before, kernels.after, kernels.all)
+    again = complexities(scaled, samples, history.tasks, [100, 100])
+    assert again["complexity"] == pytest.approx([value / 3 for value in few["complexity"]])
+    assert again["rademacher"] == pytest.approx(few["rademacher"])  # whatever the scale of the scores
 
 
 def test_a_method_without_training_has_gaps_and_no_kernel(tiny):
     content = measure(finished("simplecil"), CPU, MEMORY)
-    assert set(content["gaps"]) == {"train", "task_specific_gap", "task_interplay_gap"} and "coupling" not in content
+    assert len(content["gaps"]["same_classes_gap"]) == 2 and not {"coupling", "forecast"} & set(content)
+    assert content["gaps"]["same_classes_gap"] == pytest.approx([0, 0])  # nothing is trained: nothing changes
+
+
+def test_runs_in_bfloat16_are_measured_in_float32(tiny):
+    with (tiny / "params/methods/ntk_cl.yaml").open("a") as file:
+        file.write("variants: {half: {training: {precision: bfloat16, epochs: 1}}}\n")
+    content = measure(finished("ntk_cl/half"), CPU, MEMORY)
+    assert content["drift"][0] > 0 and content["provenance"][0]["device"].startswith("CPU")
+
+
+def test_metrics_of_other_settings_are_refused(ntk_cl):
+    path = ntk_cl.folder / "metrics.json"
+    path.write_text(path.read_text().replace(ntk_cl.digest, "0" * 12))
+    with pytest.raises(UserError, match="made with other settings"):
+        measure(ntk_cl, CPU, MEMORY)
 
 
 def test_a_joint_run_has_nothing_to_measure(tiny):
@@ -96,17 +131,44 @@ def test_the_kernel_of_a_state_is_that_of_its_gradients(ntk_cl):
     assert torch.allclose(of_scores(learner, images, slice(4, 6), MEMORY), expected, rtol=1e-4)
 
 
-def test_measured_change_is_that_of_the_trained_parameters_alone(ntk_cl):
-    history = History(ntk_cl, CPU)
+@pytest.fixture
+def three_tasks(tiny):
+    path = tiny / "params/datasets/digits.yaml"
+    path.write_text(path.read_text().replace("later_tasks: 4", "later_tasks: 2"))
+    with (tiny / "params/methods/ntk_cl.yaml").open("a") as file:
+        file.write("variants: {fast: {settings: {adapter_scale: 1}, training: {lr: 0.1, batch_size: 16}}}\n")
+    clear_settings()
+    return finished("ntk_cl/fast")
+
+
+def test_measured_change_is_that_of_the_trained_parameters_alone(three_tasks):
+    history = History(three_tasks, CPU)
     old, new = history.sample(history.tasks[0], 12, "test"), history.sample(history.tasks[1], 8, "train")
     change = forecasting.change_by(history, history.tasks[1], old, new, 1.0, MEMORY)
+    before, after = history.learners[:2]
     with torch.no_grad():
-        scores = [learner.scores(old.pixels)[:, :6].double() for learner in history.learners]
+        scores = [learner.scores(old.pixels)[:, :6].double() for learner in (before, after)]
+        mixed = history.learner_after(history.tasks[0])
+        mixed.current.load_state_dict(after.current.state_dict())
+        mixed.fusion.load_state_dict(after.fusion.state_dict())
+        trained = mixed.scores(old.pixels)[:, :6].double() - scores[0]
     assert torch.allclose(change.before, scores[0]) and torch.allclose(change.in_all, scores[1] - scores[0])
-    assert not torch.allclose(change.measured, torch.zeros_like(change.measured))
-    # after the last task nothing that is frozen changes: here the trained parameters are all that did
-    assert torch.allclose(change.measured, change.in_all, atol=1e-6)
+    assert torch.allclose(change.measured, trained, atol=1e-6)
+    assert not torch.allclose(change.measured, change.in_all, atol=1e-6)  # the previous copy has changed, too
     assert change.drop(torch.zeros_like(change.before)) == 0
+    again = forecasting.change_by(History(three_tasks, CPU), history.tasks[1], old, new, 1.0, MEMORY)
+    assert torch.equal(again.forecast, change.forecast)  # new proxies begin as they did, whatever was drawn before
+
+
+def test_a_forecast_begins_where_training_began(tiny):
+    """Where a task trains nothing, the proxies after it are those that the forecast starts from."""
+    with (tiny / "params/methods/ntk_cl.yaml").open("a") as file:
+        file.write("variants: {first: {training: {epochs: 0, first_epochs: 1}}}\n")
+    history = History(finished("ntk_cl/first"), CPU)
+    after = history.learners[1]
+    learner = history.learner_after(history.tasks[0])
+    learner.grow(history.tasks[1])
+    assert torch.equal(learner.proxies.weight, after.proxies.weight)
 
 
 class LinearHead(nn.Module):

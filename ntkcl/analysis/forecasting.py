@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ntkcl.analysis.history import History, Images
+from ntkcl.analysis.history import History, Images, in_pieces
 from ntkcl.analysis.kernels import mean_eigenvalue
 from ntkcl.analysis.outputs import Logits, Scores
 from ntkcl.methods.learner import Learner
@@ -19,6 +19,8 @@ from ntkcl.settings import Task
 @dataclass(frozen=True)
 class Change:
     """Scores of old classes on test images of theirs, before a task is learned, and how learning it changes them.
+
+    All are on the CPU.
 
     Args:
         before: (n, old classes).
@@ -54,7 +56,8 @@ def change_by(history: History, task: Task, old: Images, new: Images, ridge: flo
         ridge: of the forecast, as a share of the mean eigenvalue of the new images' kernel.
         memory: bytes that may be held.
     """
-    learner, after = history.learner_after(history.tasks[task.index - 1]), history.learners[task.index]
+    after = history.learners[task.index]  # first: loading a state sets torch's random state
+    learner = history.learner_after(history.tasks[task.index - 1])
     classes = slice(0, task.first_class)
     before = _scores(learner, old.pixels, classes)
     learner.grow(task)  # with torch's random state after the earlier tasks: the new parameters start as they did
@@ -62,23 +65,24 @@ def change_by(history: History, task: Task, old: Images, new: Images, ridge: flo
     expected = _forecast(learner, old, new, classes, ridge, memory)
     in_all = _scores(after, old.pixels, classes) - before
     _take_trained(learner, after)
-    return Change(before, old.labels, expected, _scores(learner, old.pixels, classes) - before, in_all)
+    measured = _scores(learner, old.pixels, classes) - before
+    return Change(before, old.labels.cpu(), expected, measured, in_all)
 
 
 def _forecast(learner: Learner, old: Images, new: Images, classes: slice, ridge: float, memory: int) -> Tensor:
-    parameters, logits = of_module(Logits(learner), learner.frozen(new.pixels))
-    _, scores = of_module(Scores(learner, classes), learner.frozen(old.pixels))
-    outputs = logits.at(parameters).double()
-    targets = F.one_hot(new.labels - learner.first_class, outputs.shape[1])
-    k_old_new = kernel(parameters, scores, logits, memory=memory).double().flatten(2).flatten(0, 1)
-    k_new_new = kernel(parameters, logits, memory=memory).double().flatten(2).flatten(0, 1)
+    parameters, logits = of_module(Logits(learner), in_pieces(learner.frozen, new.pixels))
+    _, scores = of_module(Scores(learner, classes), in_pieces(learner.frozen, old.pixels))
+    outputs = logits.at(parameters).double().cpu()
+    targets = F.one_hot(new.labels.cpu() - learner.first_class, outputs.shape[1])
+    k_old_new = kernel(parameters, scores, logits, memory=memory).double().cpu().flatten(2).flatten(0, 1)
+    k_new_new = kernel(parameters, logits, memory=memory).double().cpu().flatten(2).flatten(0, 1)
     residual, ridge = targets - outputs.softmax(1), ridge * mean_eigenvalue(k_new_new)
     return forecast(k_old_new, k_new_new, residual, ridge, classes.stop)
 
 
-@torch.no_grad()
 def _scores(learner: Learner, images: Tensor, classes: slice) -> Tensor:
-    return learner.scores(images)[:, classes].double()
+    (scores,) = in_pieces(lambda piece: (learner.scores(piece),), images)
+    return scores[:, classes].double().cpu()
 
 
 @torch.no_grad()

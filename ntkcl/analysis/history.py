@@ -1,17 +1,22 @@
 """A finished run, taken up again: its learner after each task, and the images that it is looked at with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from ntkcl import backbones
+from ntkcl.batches import TaskImages
 from ntkcl.config import Run
 from ntkcl.data.stream import TaskStream
-from ntkcl.methods.learner import Learner
+from ntkcl.methods.learner import Learner, Tensors
 from ntkcl.settings import Task
 from ntkcl.training.state import load_state
-from ntkcl.training.train import backbone_of, new_learner
+from ntkcl.training.train import new_learner
+
+PIECE = 64  # images that go through a ViT at once
 
 
 @dataclass(frozen=True)
@@ -51,22 +56,26 @@ class History:
         return learner.to(self.device).eval()
 
     def sample(self, task: Task, count: int, split: str) -> Images:
-        """At most `count` images of a task, the same number of each class, evenly spaced over the dataset's order.
+        """About `count` images of a task, evenly spaced over the dataset's order: as many of each class, at least one.
 
         Args:
-            split: "train" (all training images, whatever share of them was learned) or "test".
+            split: "train" (of all training images, whatever share of them was learned) or "test".
         """
         rows = self.stream.evenly_spaced(task, max(1, count // task.size), split == "test")
         return self._all_of(self.stream.some_images(rows, self.device))
 
-    def learned_images(self, task: Task) -> Images:
-        """All training images that the run learned `task` from."""
-        return self._all_of(self.stream.train_images(task, self.device))
-
     @cached_property
     def _backbone(self) -> torch.nn.Module:
-        return backbone_of(self.run, self.device).to(self.device)
+        """In float32: what bfloat16 rounds away would be lost in gradients."""
+        return backbones.load(self.run.backbone_name).to(self.device)
 
-    def _all_of(self, images) -> Images:
+    def _all_of(self, images: TaskImages) -> Images:
         pixels, labels = zip(*images.in_order(), strict=True)
         return Images(torch.cat(pixels), torch.cat(labels))
+
+
+@torch.no_grad()
+def in_pieces(function: Callable[[Tensor], Tensors], images: Tensor) -> Tensors:
+    """What `function` makes of images (N, C, H, W), of a few of them at a time."""
+    parts = [function(piece) for piece in images.split(PIECE)]
+    return tuple(torch.cat(column) for column in zip(*parts, strict=True))

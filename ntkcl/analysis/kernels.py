@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ntkcl.analysis.history import History
+from ntkcl.analysis.history import History, in_pieces
 from ntkcl.analysis.outputs import Scores
 from ntkcl.methods.learner import Learner
 from ntkcl.ntk.empirical import kernel
@@ -63,31 +63,30 @@ def kernels_of(history: History, images: list[Tensor], memory: int) -> Kernels:
         end=[of_scores(last, images[t.index], _classes(t), memory) for t in tasks],
         before=of_scores(learners[0], everything, of_first, memory),
         after=of_scores(last, everything, of_first, memory),
-        all=of_scores(last, everything, slice(None), memory),
+        all=of_scores(last, everything, slice(0, tasks[-1].classes_seen), memory),
     )
 
 
 def of_scores(learner: Learner, images: Tensor, classes: slice, memory: int) -> Tensor:
     """The kernel (N, N) of a learner's scores of some classes, summed over these and divided by their number."""
-    parameters, outputs = of_module(Scores(learner, classes), learner.frozen(images))
-    count = len(range(learner.scores(images[:1]).shape[1])[classes])
-    return kernel(parameters, outputs, summed=True, memory=memory).double() / count
+    parameters, outputs = of_module(Scores(learner, classes), in_pieces(learner.frozen, images))
+    return kernel(parameters, outputs, summed=True, memory=memory).double().cpu() / (classes.stop - classes.start)
 
 
 def kernel_measures(kernels: Kernels, ridge: float) -> dict[str, Any]:
-    """The numbers of a run's kernels: lists over tasks, and the matrix of couplings.
+    """The numbers of a run's kernels: lists over tasks, and the matrix of couplings; None without meaning.
 
     Args:
         ridge: of the effective dimension, as a share of the mean eigenvalue.
     """
     pairs = list(zip(kernels.learned, kernels.end, strict=True))
+    coupling = couplings(kernels.all, [len(k) for k in kernels.learned]).tolist()
     return {
-        "effective_dimension": [effective_dimension(k, ridge * mean_eigenvalue(k)) for k in kernels.learned],
-        "effective_dimension_end": [effective_dimension(k, ridge * mean_eigenvalue(k)) for k in kernels.end],
+        "effective_dimension": [_dimension(k, ridge) for k in kernels.learned],
         "trace": [k.trace().item() for k in kernels.learned],
         "drift": [_finite(relative_change(end, learned)) for learned, end in pairs],
         "alignment": [_finite(alignment(end, learned)) for learned, end in pairs],
-        "coupling": couplings(kernels.all, [len(k) for k in kernels.learned]).nan_to_num().tolist(),
+        "coupling": [[_finite(value) for value in row] for row in coupling],
     }
 
 
@@ -100,16 +99,27 @@ def kernel_arrays(kernels: Kernels) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def overlaps(learner: Learner, images: list[Tensor]) -> list[list[float]]:
-    """The overlap (T, T) of the subspaces that the tasks' features lie in: mean squared cosine of principal angles."""
-    features = [list(learner.named_features(learner.see(each)).values())[-1].double() for each in images]
-    dimension = min(DIRECTIONS, *(min(rows.shape[1], len(rows) - 1) for rows in features))
-    return [[overlap(principal_angles(a, b, dimension)) for b in features] for a in features]
+def overlaps(learner: Learner, images: list[Tensor]) -> list[list[float]] | None:
+    """The overlap (T, T) of the subspaces that the tasks' features lie in: mean squared cosine of principal angles.
+
+    None where a task's features have too low a rank.
+    """
+    seen = [learner.named_features(in_pieces(learner.see, each)) for each in images]
+    features = [list(names.values())[-1].cpu() for names in seen]
+    try:
+        return [[overlap(principal_angles(a, b, DIRECTIONS)) for b in features] for a in features]
+    except ValueError:
+        return None
 
 
 def mean_eigenvalue(kernel: Tensor) -> float:
     """Tr K / n."""
     return kernel.trace().item() / len(kernel)
+
+
+def _dimension(kernel: Tensor, ridge: float) -> float | None:
+    scale = mean_eigenvalue(kernel)
+    return effective_dimension(kernel, ridge * scale) if scale else None
 
 
 def _finite(value: float) -> float | None:

@@ -8,12 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ntkcl.analysis.forecasting import Change, change_by
-from ntkcl.analysis.history import History, Images
+from ntkcl.analysis.history import History, Images, in_pieces
 from ntkcl.analysis.kernels import Kernels, kernel_arrays, kernel_measures, kernels_of, mean_eigenvalue, overlaps
+from ntkcl.batches import TaskImages
 from ntkcl.config import Run
 from ntkcl.errors import UserError
 from ntkcl.files import read_json, write_json
-from ntkcl.ntk.ridge import complexity
+from ntkcl.methods.learner import Learner
+from ntkcl.ntk.ridge import complexity, rademacher
 from ntkcl.provenance import provenance
 from ntkcl.settings import Task
 from ntkcl.tensors import write_tensors
@@ -22,8 +24,8 @@ from ntkcl.training.train import precision_on
 PER_TASK = 40  # training images of each task in kernels
 OLD_IMAGES = 80  # test images of earlier tasks in forecasts, of all of them together
 SHOWN = 80  # test images of each task whose features are kept
-RIDGE = 0.01  # as a share of a kernel's mean eigenvalue
-FORECAST_RIDGE = 1.0  # the same, of forecasts: so few epochs fit the leading directions alone
+RIDGE = 0.01  # of the complexity, as a share of a kernel's mean eigenvalue
+WIDE_RIDGE = 1.0  # the same, of effective dimensions and forecasts: few epochs fit the leading directions alone
 POINTS = 1000  # of a forecast that are kept
 
 
@@ -41,17 +43,19 @@ def measure(run: Run, device: torch.device, memory: int) -> dict[str, Any]:
     """
     if len(run.tasks) < 2:
         raise UserError(f"{run.name} learns a single task; choose a run that learns several")
-    metrics = read_json(run.folder / "metrics.json")["metrics"]
-    history = History(run, device)
+    evaluated, history = read_json(run.folder / "metrics.json"), History(run, device)
+    if evaluated["digest"] != run.digest:
+        raise UserError(f"{run.folder}/metrics.json was made with other settings; evaluate the run again")
     samples = [history.sample(task, PER_TASK, "train") for task in history.tasks]
-    content, arrays = {"gaps": gaps(history, metrics["accuracy_matrix"])}, _features(history)
+    content, arrays = {"gaps": gaps(history, evaluated["metrics"]["accuracy_matrix"])}, _features(history)
     if history.learners[0].trained_parameters():
         kernels = kernels_of(history, [sample.pixels for sample in samples], memory)
-        content |= kernel_measures(kernels, RIDGE) | complexities(kernels, samples, history.tasks)
+        learned_from = content["gaps"]["images"]
+        content |= kernel_measures(kernels, WIDE_RIDGE) | complexities(kernels, samples, history.tasks, learned_from)
         changes = [_change(history, task, samples[task.index], memory) for task in history.tasks[1:]]
         content["forecast"] = [_correlations(change) for change in changes]
         arrays |= kernel_arrays(kernels) | _points(changes)
-        arrays["kernel/tasks"] = torch.cat([torch.full_like(s.labels, t) for t, s in enumerate(samples)])
+        arrays["kernel/tasks"] = torch.cat([torch.full_like(s.labels, t) for t, s in enumerate(samples)]).cpu()
     content["overlap"] = overlaps(history.learners[-1], [sample.pixels for sample in samples])
     content |= {"run": run.describe(), "digest": run.digest, "how": _how()}
     content["provenance"] = [provenance(device.type, precision_on(device, run.training))]
@@ -60,38 +64,60 @@ def measure(run: Run, device: torch.device, memory: int) -> dict[str, Any]:
     return content
 
 
-@torch.no_grad()
 def gaps(history: History, matrix: list[list[float]]) -> dict[str, list[float]]:
-    """The accuracies, in percent and of classes seen, whose differences are the gaps; lists over tasks.
+    """Accuracies, in percent, and the gaps between them, in points; lists over tasks.
 
     Args:
         matrix: accuracies a(t, k) on test images, as `ntkcl.metrics.accuracy_matrix` gives them.
 
     Returns:
-        `train`: on the images that the task was learned from, just then. `task_specific_gap`: this minus the accuracy
-        on its test images, just then. `task_interplay_gap`: what the latter loses by the later tasks.
+        `images`: the number that the task was learned from, and `train`, the accuracy on them just then.
+        `task_specific_gap`: this minus the accuracy on the task's test images, just then.
+        `task_interplay_gap`: what the latter loses by the later tasks, as classes are added.
+        `same_classes_gap`: what it loses among the classes that were known just then, by what the learner changes.
     """
-    train = []
+    last, images, train, same = history.learners[-1], [], [], []
     for task in history.tasks:
-        images = history.learned_images(task)
-        right = history.learners[task.index].scores(images.pixels).argmax(1) == images.labels
-        train.append(100 * right.double().mean().item())
+        learner = history.learners[task.index]
+        seen = history.stream.train_images(task, history.device)
+        test = history.stream.test_images(task.first_class, task.classes_seen, history.device)
+        images.append(len(seen.labels))
+        train.append(_accuracy(learner, seen, task.classes_seen))
+        same.append(_accuracy(learner, test, task.classes_seen) - _accuracy(last, test, task.classes_seen))
     learned, end = [matrix[t][t] for t in range(len(matrix))], matrix[-1]
     return {
+        "images": images,
         "train": train,
         "task_specific_gap": [a - b for a, b in zip(train, learned, strict=True)],
         "task_interplay_gap": [a - b for a, b in zip(learned, end, strict=True)],
+        "same_classes_gap": same,
     }
 
 
-def complexities(kernels: Kernels, samples: list[Images], tasks: list[Task]) -> dict[str, list[float]]:
-    """The kernel ridge terms of each task, when learned and at the end."""
-    values = {"complexity": [], "complexity_end": []}
-    for task, sample in zip(tasks, samples, strict=True):
-        targets = F.one_hot(sample.labels - task.first_class, task.size).double()
-        for name, parts in (("complexity", kernels.learned), ("complexity_end", kernels.end)):
-            part = parts[task.index]
-            values[name].append(complexity(part, targets, RIDGE * mean_eigenvalue(part)))
+@torch.no_grad()
+def _accuracy(learner: Learner, images: TaskImages, classes: int) -> float:
+    """In percent, among the first `classes`."""
+    right = [learner.scores(batch)[:, :classes].argmax(1) == labels for batch, labels in images.in_order()]
+    return 100 * torch.cat(right).double().mean().item()
+
+
+def complexities(
+    kernels: Kernels, samples: list[Images], tasks: list[Task], images: list[int]
+) -> dict[str, list[float]]:
+    """The terms of the kernel ridge bounds for each task, in the number m of images that it was learned from.
+
+    The norm of the predictor of the task's labels is that on n sampled images. `complexity`: norm / sqrt(m), when
+    learned; `complexity_end`: at the end; `rademacher`: norm sqrt(Tr K / n) / sqrt(m), which does not depend on the
+    scale of the scores.
+    """
+    values = {"complexity": [], "complexity_end": [], "rademacher": []}
+    for task, sample, count in zip(tasks, samples, images, strict=True):
+        targets = F.one_hot(sample.labels.cpu() - task.first_class, task.size).double()
+        share = (len(targets) / count) ** 0.5
+        learned, end = kernels.learned[task.index], kernels.end[task.index]
+        values["complexity"].append(share * complexity(learned, targets, RIDGE * mean_eigenvalue(learned)))
+        values["complexity_end"].append(share * complexity(end, targets, RIDGE * mean_eigenvalue(end)))
+        values["rademacher"].append(share * rademacher(learned, targets, RIDGE * mean_eigenvalue(learned)))
     return values
 
 
@@ -99,7 +125,7 @@ def _change(history: History, task: Task, new: Images, memory: int) -> Change:
     earlier = history.tasks[: task.index]
     parts = [history.sample(old, OLD_IMAGES // len(earlier), "test") for old in earlier]
     old = Images(torch.cat([part.pixels for part in parts]), torch.cat([part.labels for part in parts]))
-    return change_by(history, task, old, new, FORECAST_RIDGE, memory)
+    return change_by(history, task, old, new, WIDE_RIDGE, memory)
 
 
 def _correlations(change: Change) -> dict[str, float | None]:
@@ -111,7 +137,6 @@ def _correlations(change: Change) -> dict[str, float | None]:
         "slope": float(expected @ measured / (expected @ expected)) if expected.any() else None,
         "drop_forecast": change.drop(change.forecast),
         "drop_measured": change.drop(change.measured),
-        "drop_in_all": change.drop(change.in_all),
     }
 
 
@@ -134,11 +159,12 @@ def _features(history: History) -> dict[str, Tensor]:
     """The features of some test images after the last task."""
     samples = [history.sample(task, SHOWN, "test") for task in history.tasks]
     learner, images = history.learners[-1], torch.cat([sample.pixels for sample in samples])
-    arrays = {f"features/{name}": rows for name, rows in learner.named_features(learner.see(images)).items()}
+    features = learner.named_features(in_pieces(learner.see, images))
+    arrays = {f"features/{name}": rows.float() for name, rows in features.items()}
     arrays["features/tasks"] = torch.cat([torch.full_like(s.labels, t) for t, s in enumerate(samples)])
     return {name: array.cpu().contiguous() for name, array in arrays.items()}
 
 
 def _how() -> dict[str, float]:
     """What the numbers depend on besides the run."""
-    return {"images_per_task": PER_TASK, "old_images": OLD_IMAGES, "ridge": RIDGE, "forecast_ridge": FORECAST_RIDGE}
+    return {"images_per_task": PER_TASK, "old_images": OLD_IMAGES, "ridge": RIDGE, "wide_ridge": WIDE_RIDGE}
