@@ -1,4 +1,4 @@
-# The two commands of the README, and what they need. Everything else is `snakemake`, `dvc`, `ntkcl` and `pytest`
+# The commands of the README, and what they need. Everything else is `snakemake`, `dvc`, `ntkcl` and `pytest`
 # inside the environment (`source .venv/bin/activate`).
 
 PYTHON ?= python3
@@ -6,11 +6,16 @@ STUDY ?=
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 CONFIG := $(if $(STUDY),--config study=$(STUDY))
 
-.PHONY: tables test lint format install lock clean
+.PHONY: tables report test lint format install lock clean
 
 tables: install
 	@snakemake --cores all reports/tables.tex $(CONFIG)
 	@ntkcl show
+
+report: install
+	@snakemake --cores all $(CONFIG)
+	@snakemake --report reports/report.html $(CONFIG)
+	@echo "open $(CURDIR)/reports/report.html in a browser"
 
 test: install lint
 	pytest -n 2 --dist worksteal
@@ -42,4 +47,5 @@ lock:
 	  --no-header --quiet --output-file requirements.lock
 
 clean:
-	rm -rf data backbones runs reports/tables.* reports/metrics.json reports/figures reports/logs reports/so_far .snakemake
+	rm -rf data backbones runs .snakemake
+	find reports -mindepth 1 -maxdepth 1 ! -name report.rst ! -name captions -exec rm -rf {} +

@@ -1,5 +1,6 @@
 # The whole pipeline. `snakemake --cores all reports/tables.tex` makes the tables of the study that `config` names.
-# What a rule does is one `ntkcl` command; what is to be run, and with which settings, stands in params/.
+# `snakemake --report reports/report.html` then shows them in one file for a browser. What a rule does is one `ntkcl`
+# command; what is to be run, and with which settings, stands in params/.
 
 import io
 import os
@@ -23,9 +24,14 @@ from ntkcl.config import (
     runs_of,
 )
 from ntkcl.errors import UserError, nearest
+from ntkcl.files import read_json
 from ntkcl.planning import cost
+from ntkcl.reporting.figures import ANALYSIS_FIGURES, FIGURES, PUBLISHED_FIGURES
 
 min_version("9.0")
+
+
+report: "reports/report.rst"
 
 
 container: None
@@ -44,6 +50,14 @@ def submits():
     with redirect_stderr(io.StringIO()):  # it would say a second time which profiles it uses
         executor = parse_args(sys.argv[1:])[1].executor
     return executor not in (None, "local", "dryrun", "touch")
+
+
+def about(study):
+    """What the texts in reports/ say of the study: they know it as `snakemake.config.about`."""
+    path = Path("reports/metrics.json")
+    content = read_json(path) if path.exists() else {}
+    made = content["provenance"] if content.get("study") == config["study"] else {}
+    return {"title": study.title, "seeds": ", ".join(map(str, study.seeds)), "made": made}
 
 
 starts_jobs = workflow.is_main_process  # a job on a cluster's node reads this file too
@@ -69,9 +83,15 @@ try:
     runs = runs_of(study)
     if starts_jobs and not touches and (done := adopt(config["study"])):
         print(done, file=sys.stderr)
+    config["about"] = about(study)
 except UserError as error:
     sys.exit(f"error: {error}")
 
+
+measured = [run for run in runs if run.variant in study.measured]  # whose kernels are
+metric_figures = FIGURES + (PUBLISHED_FIGURES if study.tables else ())
+analysis_figures = ANALYSIS_FIGURES if study.reference else ()
+analysis_tables = multiext("reports/analysis", ".tex", ".md", ".html") if study.reference else []
 
 # what starts training and evaluation
 NTKCL = f"torchrun --standalone --nproc-per-node {gpus_each} -m ntkcl" if gpus_each > 1 else "ntkcl"
@@ -113,8 +133,9 @@ localrules:
 
 rule all:
     input:
-        multiext("reports/tables", ".tex", ".md"),
-        multiext("reports/figures/accuracy", ".pdf", ".png"),
+        multiext("reports/tables", ".tex", ".md", ".html"),
+        analysis_tables,
+        [multiext(f"reports/figures/{name}", ".pdf", ".png") for name in metric_figures + analysis_figures],
         [run.folder / "predictions.csv.gz" for run in runs],
 
 
@@ -136,6 +157,7 @@ rule backbones:
 rule runs:
     input:
         [run.folder / "wandb" for run in runs],
+        [run.folder / "kernel.json" for run in measured],
 
 
 include: "workflow/rules/targets.smk"
@@ -144,3 +166,4 @@ include: "workflow/rules/backbones.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/analyze.smk"

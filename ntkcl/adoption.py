@@ -32,8 +32,9 @@ def adopt(study: str) -> str:
     strange = [run for run in runs if not _is_known(run.folder / "metrics.json")]
     if not strange:
         return ""
-    fresh = [run for run in strange if read_json(run.folder / "metrics.json")["digest"] == run.digest]
+    fresh = [run for run in strange if _is_of(run.folder / "metrics.json", run)]
     targets = [str(run.folder / "wandb") for run in fresh if (run.folder / "wandb").exists()]
+    targets += [str(path) for run in fresh if _is_of(path := run.folder / "kernel.json", run)]
     if len(fresh) == len(runs) and _report_is_of(study, runs):
         targets += [str(path) for path in REPORTS if path.exists()]
     else:
@@ -56,6 +57,11 @@ def _is_known(path: Path) -> bool:
     return any((Path(".snakemake") / kind / name).exists() for kind in ("metadata", "incomplete"))
 
 
+def _is_of(path: Path, run: Run) -> bool:
+    """Whether the file is there and was made with the run's present settings."""
+    return path.exists() and read_json(path)["digest"] == run.digest
+
+
 def _record(study: str, targets: list[str]) -> None:
     # nothing is computed: with as many "cores" and without GPUs, Snakemake chooses jobs by the hundred, not one by one
     arguments = ["--touch", "--forceall", "--cores", "1000", "--quiet", "all"]
@@ -70,7 +76,8 @@ def _report_is_of(study: str, runs: list[Run]) -> bool:
     if not REPORTS[0].exists():
         return False
     report = read_json(REPORTS[0])
-    present = [run["digest"] for run in report["runs"]] == [run.digest for run in runs]
+    shown = [run.digest for run in runs if run.variant in load_study(study).variants]
+    present = [run["digest"] for run in report["runs"]] == shown
     return present and report["words"] == report_digest(load_study(study))
 
 

@@ -16,7 +16,8 @@ pytestmark = pytest.mark.slow
 REPOSITORY = Path(__file__).parents[1]
 TABLE = "reports/tables.tex"
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "WANDB_MODE": "offline"}
-PARTS = ["Snakefile", "workflow", "profiles", "dvc.yaml", ".dvcignore", ".gitignore"]
+PARTS = ["Snakefile", "workflow", "profiles", "dvc.yaml", ".dvcignore", ".gitignore", "reports/report.rst"]
+PARTS += ["reports/captions"]
 
 
 def sh(folder: Path, *command: str, code: int = 0) -> str:
@@ -36,6 +37,7 @@ def new_project(folder: Path) -> Path:
     shutil.copytree(REPOSITORY / "tests/tiny", folder)
     for part in PARTS:
         source = REPOSITORY / part
+        (folder / part).parent.mkdir(exist_ok=True)
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, folder / part)
     git(folder, "init", "--quiet")
@@ -88,8 +90,12 @@ def times(folder: Path) -> dict[str, int]:
 
 
 def test_everything_is_there(finished):
-    assert (finished / "reports/figures/accuracy.png").exists()
-    assert "NTK-CL" in (finished / "reports/tables.md").read_text()
+    for name in ("accuracy", "matrices", "forgetting"):
+        assert (finished / f"reports/figures/{name}.png").exists() and (
+            finished / f"reports/figures/{name}.pdf"
+        ).exists()
+    for kind in ("tex", "md", "html"):
+        assert "NTK-CL" in (finished / f"reports/tables.{kind}").read_text()
     for rule in ("train", "evaluate", "track"):
         assert list(finished.glob(f"runs/**/{rule}.log")) or list(finished.glob("runs/**/log.txt"))
     predictions = gzip.decompress((finished / "runs/digits/vit_tiny/ntk_cl/seed0/predictions.csv.gz").read_bytes())

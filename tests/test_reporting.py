@@ -15,7 +15,7 @@ from ntkcl import config
 from ntkcl.errors import UserError
 from ntkcl.reporting.cells import COLUMNS
 from ntkcl.reporting.collect import METRICS, aggregate, run_folder
-from ntkcl.reporting.figures import accuracy_figure, write_figures
+from ntkcl.reporting.figures import FIGURES, accuracy_figure, write_figures
 from ntkcl.reporting.show import show
 from ntkcl.reporting.tables import write_tables
 
@@ -164,7 +164,8 @@ def test_equal_results_give_equal_bytes(study):
         return {path: path.read_bytes() for path in REPORTS.rglob("*") if path.is_file()}
 
     first = made()
-    assert {path.name for path in first} == {"metrics.json", "tables.tex", "tables.md", "accuracy.pdf", "accuracy.png"}
+    figures = {f"{name}{suffix}" for name in FIGURES for suffix in (".pdf", ".png")}
+    assert {path.name for path in first} == {"metrics.json", "tables.tex", "tables.md", "tables.html"} | figures
     assert made() == first
 
 

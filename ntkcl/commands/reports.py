@@ -14,19 +14,32 @@ def aggregate(study: str) -> None:
 
 
 @click.command()
+@click.argument("study")
+def analyze(study: str) -> None:
+    """Compare the variants of STUDY, and collect what its kernels say: reports/analysis.json, .tex, .md, .html."""
+    from ntkcl.config import load_study, runs_of
+    from ntkcl.reporting.inside import analyze
+    from ntkcl.reporting.inside_tables import write_analysis_tables
+
+    analyze(study, {run.folder: run.digest for run in runs_of(load_study(study))})
+    write_analysis_tables()
+
+
+@click.command()
 def tables() -> None:
-    """Write reports/tables.tex and reports/tables.md from reports/metrics.json."""
+    """Write reports/tables.tex, .md and .html from reports/metrics.json."""
     from ntkcl.reporting.tables import write_tables
 
     write_tables()
 
 
 @click.command()
-def figures() -> None:
-    """Draw reports/figures/ from reports/metrics.json."""
-    from ntkcl.reporting.figures import write_figures
+@click.option("--analysis", is_flag=True, help="Those of reports/analysis.json, instead.")
+def figures(analysis: bool) -> None:
+    """Draw reports/figures/ from reports/metrics.json, or from reports/analysis.json and the runs that it names."""
+    from ntkcl.reporting.figures import write_analysis_figures, write_figures
 
-    write_figures()
+    write_analysis_figures() if analysis else write_figures()
 
 
 @click.command()

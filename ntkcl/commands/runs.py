@@ -73,3 +73,21 @@ def track_command(dataset: str, backbone: str, variant: str, seed: int) -> None:
     from ntkcl.tracking import track
 
     track(run_folder(dataset, backbone, variant, seed))
+
+
+@click.command("kernel")
+@run_arguments
+@click.option("--memory", type=click.FloatRange(0.01), default=2.0, show_default=True, help="GiB for kernels.")
+@compute_options
+def kernel_command(
+    dataset: str, backbone: str, variant: str, seed: int, memory: float, device: str, threads: int
+) -> None:
+    """Measure a finished run from within: kernels, gaps, forecasts; write kernel.json and kernel.safetensors."""
+    from ntkcl.analysis.run import measure
+    from ntkcl.config import resolve
+    from ntkcl.training.train import choose_device
+
+    use_threads(threads)
+    run = resolve(dataset, backbone, variant, seed)
+    measure(run, choose_device(device), int(memory * 2**30))
+    click.echo(f"{run.folder}/kernel.json is ready ({usage()})")

@@ -74,7 +74,7 @@ class Table:
     """A table. `sections` are parted by rules: rivals; the joint runs, which bound them; what is published only.
 
     `notes` are about this table alone, by the `dataset` of the columns that they are about; with `common` the table
-    stands for itself.
+    stands for itself. `head` says what the rows are.
     """
 
     name: str
@@ -83,6 +83,7 @@ class Table:
     common: str
     columns: list[Column]
     sections: list[list[Row]]
+    head: str = "Method"
 
     def folded(self, width: int) -> list["Table"]:
         """The table in parts of `width` columns; a table of one dataset stays whole."""

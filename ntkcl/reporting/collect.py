@@ -46,7 +46,7 @@ def aggregate(
     """
     study = load_study(study_name)
     folders = [run_folder(*names) for names in product(study.datasets, study.backbones, study.variants, study.seeds)]
-    found = _finished(folders, digests or {}, unfinished)
+    found = finished(folders, digests or {}, unfinished)
     paper = paper_tables(study, study_name)
     if not found and not paper:
         raise UserError(f"no run of study '{study_name}' has metrics, e.g. {folders[0]}/metrics.json; run it first")
@@ -59,12 +59,18 @@ def aggregate(
     return content
 
 
-def _finished(folders: list[Path], digests: dict[Path, str], unfinished: bool) -> dict[Path, dict[str, Any]]:
-    """The metrics of the runs that are there, by folder; those of other settings are an error, or left out."""
-    found = {folder: read_json(folder / "metrics.json") for folder in folders if (folder / "metrics.json").exists()}
+def finished(
+    folders: list[Path], digests: dict[Path, str], unfinished: bool, name: str = "metrics.json"
+) -> dict[Path, dict[str, Any]]:
+    """What stands in the file `name` of those runs that have it, by folder.
+
+    Raises:
+        UserError: a run was made with other settings, unless `unfinished`: then it is left out.
+    """
+    found = {folder: read_json(folder / name) for folder in folders if (folder / name).exists()}
     old = [folder for folder, run in found.items() if digests and run["digest"] != digests[folder]]
     if old and not unfinished:
-        raise UserError(f"{old[0]} was made with other settings; run `snakemake --cores all {old[0]}/metrics.json`")
+        raise UserError(f"{old[0]} was made with other settings; run `snakemake --cores all {old[0]}/{name}`")
     return {folder: run for folder, run in found.items() if folder not in old}
 
 
@@ -77,7 +83,7 @@ def _of_study(study: Study, found: dict[Path, dict[str, Any]]) -> dict[str, Any]
         "title": study.title,
         "words": report_digest(study),
         "seeds": study.seeds,
-        "provenance": _provenance(found.values()),
+        "provenance": provenance_of(found.values()),
         "splits": splits,
         "summaries": summaries,
         "means": _means(summaries),
@@ -88,7 +94,7 @@ def _with_provenance(table: dict[str, Any], runs: Iterable[dict[str, Any]]) -> d
     """A table of the paper with what the runs were made with whose numbers stand in it."""
     names = [(dataset, table["backbone"]) for dataset in table["datasets"]]
     shown = [run for run in runs if (run["run"]["dataset"], run["run"]["backbone"]) in names]
-    return table | {"provenance": _provenance(shown)}
+    return table | {"provenance": provenance_of(shown)}
 
 
 def _same_in_all(found: dict[Path, dict[str, Any]], digest: str, what: str) -> dict[str, str]:
@@ -116,7 +122,7 @@ def _few(folders: list[Path]) -> str:
     return ", ".join([*map(str, folders[:3]), *more])
 
 
-def _provenance(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def provenance_of(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """What the runs were made with: sorted distinct devices and commits, and for each package its versions."""
     parts = [part for run in runs for part in run["provenance"]]
     packages = sorted({package for part in parts for package in part["versions"]})

@@ -27,11 +27,16 @@ def notes_about(
     notes = [*meanings, *(JOINT.format(label=label) for label in joint)]
     if any(0 < len(row["seeds"]) < len(content["seeds"]) for row in summaries):
         notes.append("n: the number of seeds where some are missing")
-    notes.append(f"Study {content['study']}: {content['title']}")
+    return sentences(*notes, *made_on(content | {"provenance": made}))
+
+
+def made_on(content: dict[str, Any]) -> list[str]:
+    """The study, and device, versions and commits of what was made."""
+    made, notes = content["provenance"], [f"Study {content['study']}: {content['title']}"]
     if made["devices"]:
         versions = [f"{name} {' and '.join(made['versions'][name])}" for name in PACKAGES if name in made["versions"]]
         notes.append(f"Made on {', '.join(made['devices'])} with {', '.join(versions)}; commit {commits_of(made)}")
-    return sentences(*notes)
+    return notes
 
 
 def spread(seeds: list[int]) -> str:

@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from ntkcl.config import load_study
 from ntkcl.reporting.collect import aggregate
-from ntkcl.reporting.figures import write_figures
+from ntkcl.reporting.figures import write_analysis_figures, write_figures
+from ntkcl.reporting.inside import analyze
+from ntkcl.reporting.inside_tables import write_analysis_tables
 from ntkcl.reporting.show import show
 from ntkcl.reporting.tables import write_tables
 
@@ -11,7 +14,7 @@ SO_FAR = Path("reports") / "so_far"  # beside what Snakemake makes when all has 
 
 
 def report(study: str, digests: dict[Path, str]) -> None:
-    """Make tables and figures of what has finished in `study` in `reports/so_far`, and print them.
+    """Make tables and figures of what has finished in `study` in `reports/so_far`, and print the tables.
 
     Args:
         study: its name.
@@ -20,7 +23,11 @@ def report(study: str, digests: dict[Path, str]) -> None:
     Raises:
         UserError: what `ntkcl.reporting.collect.aggregate` raises.
     """
-    aggregate(study, digests, unfinished=True, reports=SO_FAR)
+    content = aggregate(study, digests, unfinished=True, reports=SO_FAR)
     write_tables(SO_FAR)
     write_figures(SO_FAR)
+    if content["runs"] and load_study(study).reference:
+        analyze(study, digests, unfinished=True, reports=SO_FAR)
+        write_analysis_tables(SO_FAR)
+        write_analysis_figures(SO_FAR)
     show(SO_FAR)

@@ -53,7 +53,7 @@ def _grids(table: Table, console: Console) -> list[Grid]:
 
 def _grid(table: Table) -> Grid:
     grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    grid.add_column("Method")
+    grid.add_column(table.head)
     for column in table.columns:
         grid.add_column(_heading(column), justify="right")
     for rows in table.sections:

@@ -1,4 +1,4 @@
-"""The tables of a study, in LaTeX (`booktabs` and `graphicx` are needed) and in Markdown."""
+"""The tables of a study, in LaTeX (`booktabs` and `graphicx` are needed), in Markdown and for a browser."""
 
 import re
 from itertools import accumulate, groupby, pairwise
@@ -7,6 +7,7 @@ from pathlib import Path
 from ntkcl.files import read_json, write_text
 from ntkcl.reporting.cells import Cell, Row, Table
 from ntkcl.reporting.collect import REPORTS
+from ntkcl.reporting.html import page
 from ntkcl.reporting.layout import tables_of
 from ntkcl.reporting.notes import notes_of
 
@@ -23,7 +24,7 @@ SHRINK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"  # n
 
 
 def write_tables(reports: Path = REPORTS) -> None:
-    """Write `tables.tex` and `tables.md` from `metrics.json`, all in `reports`; equal content gives equal bytes.
+    """Write `tables.tex`, `.md` and `.html` from `metrics.json`, all in `reports`; equal content gives equal bytes.
 
     Raises:
         UserError: `metrics.json` is missing.
@@ -32,8 +33,10 @@ def write_tables(reports: Path = REPORTS) -> None:
     tables = tables_of(content)
     floats = [latex(part) for table in tables for part in table.folded(WIDTH)]
     write_text(reports / "tables.tex", "\n".join([LATEX_HEAD, *floats]))
-    title, notes = escape_markdown(content["title"]), escape_markdown(notes_of(content))
-    write_text(reports / "tables.md", "\n".join([f"# {title}\n", *map(markdown, tables), f"{notes}\n"]))
+    title, notes = content["title"], notes_of(content)
+    parts = [f"# {escape_markdown(title)}\n", *map(markdown, tables), f"{escape_markdown(notes)}\n"]
+    write_text(reports / "tables.md", "\n".join(parts))
+    write_text(reports / "tables.html", page(title, tables, notes))
 
 
 def escape_latex(text: str) -> str:
@@ -60,7 +63,7 @@ def latex(table: Table) -> str:
         rf"{SHRINK}\begin{{tabular}}{{@{{}}l{'r' * len(table.columns)}@{{}}}}",
         r"\toprule",
         *_dataset_heads(table),
-        rf"{' & '.join(['Method', *(column.latex for column in table.columns)])} \\",
+        rf"{' & '.join([escape_latex(table.head), *(column.latex for column in table.columns)])} \\",
         r"\midrule",
         "\n\\midrule\n".join(map(_latex_rows, table.sections)),
         r"\bottomrule",
@@ -129,7 +132,7 @@ def markdown(table: Table) -> str:
 def _markdown_grid(table: Table) -> str:
     heads = [", ".join(filter(None, (column.dataset, column.heading))) for column in table.columns]
     rows = [_markdown_row(row) for rows in table.sections for row in rows]
-    lines = [["Method", *map(escape_markdown, heads)], ["---"] + ["---:"] * len(heads), *rows]
+    lines = [[escape_markdown(table.head), *map(escape_markdown, heads)], ["---"] + ["---:"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

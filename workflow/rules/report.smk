@@ -1,3 +1,45 @@
+# Tables and figures, and where they stand in the report of `snakemake --report`.
+
+sections = ["Tables", "Accuracy"]
+sections += ["Published and reproduced"] if study.tables else []
+sections += ["Ablations", "Three factors", "Inside the kernel"] if study.reference else []
+
+IN_REPORT = {  # the section of each, and its title; the caption is reports/captions/NAME.rst
+    "tables": ("Tables", "All metrics"),
+    "analysis": ("Tables", "Comparisons: ablations, factors, kernels"),
+    "accuracy": ("Accuracy", "Accuracy over the tasks"),
+    "matrices": ("Accuracy", "Accuracy matrices"),
+    "forgetting": ("Accuracy", "Forgetting"),
+    "published": ("Published and reproduced", "Published and reproduced accuracy"),
+    "ablations": ("Ablations", "What each part is worth"),
+    "sensitivity": ("Three factors", "Sample size, task-level features, regularization"),
+    "gaps": ("Inside the kernel", "Gaps and what the theory holds against them"),
+    "kernels": ("Inside the kernel", "Kernels"),
+    "spectra": ("Inside the kernel", "Spectra of the kernels"),
+    "features": ("Inside the kernel", "Features"),
+    "forecast": ("Inside the kernel", "Forgetting, forecast and measured"),
+}
+
+
+def in_report(path):
+    """`path`, an output that stands in the report."""
+    name = Path(path).stem
+    section, title = IN_REPORT[name]
+    return report(
+        path,
+        category=f"{sections.index(section) + 1}. {section}",  # Snakemake sorts them by name
+        labels={"Title": title},
+        caption=f"../../reports/captions/{name}.rst",
+    )
+
+
+def drawn(names):
+    """The files of these figures: PDF for print, PNG for the report."""
+    return [
+        file for name in names for file in (f"reports/figures/{name}.pdf", in_report(f"reports/figures/{name}.png"))
+    ]
+
+
 rule aggregate:
     input:
         [run.folder / "metrics.json" for run in runs],
@@ -20,7 +62,7 @@ rule figures:
     input:
         "reports/metrics.json",
     output:
-        multiext("reports/figures/accuracy", ".pdf", ".png"),
+        drawn(metric_figures),
     log:
         "reports/logs/figures.log",
     benchmark:
@@ -36,10 +78,12 @@ rule tables:
         "reports/metrics.json",
         # not read here: asked for so that this one target makes everything (`ancient` would hide jobs that must run:
         # https://github.com/snakemake/snakemake/issues/4166)
-        "reports/figures/accuracy.pdf",
+        [f"reports/figures/{name}.pdf" for name in metric_figures + analysis_figures],
+        analysis_tables,
         [run.folder / "wandb" for run in runs],
     output:
         multiext("reports/tables", ".tex", ".md"),
+        in_report("reports/tables.html"),
     log:
         "reports/logs/tables.log",
     benchmark:

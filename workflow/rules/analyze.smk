@@ -1,0 +1,67 @@
+# Inside the runs of a study that compares variants with a reference.
+
+
+rule measure_kernel:
+    input:
+        "data/{dataset}/manifest.csv",
+        "backbones/{backbone}.safetensors",
+        "runs/{dataset}/{backbone}/{variant}/seed{seed}/metrics.json",
+        states,
+    output:
+        measures="runs/{dataset}/{backbone}/{variant}/seed{seed}/kernel.json",
+        arrays="runs/{dataset}/{backbone}/{variant}/seed{seed}/kernel.safetensors",
+    log:
+        "runs/{dataset}/{backbone}/{variant}/seed{seed}/kernel.log",
+    benchmark:
+        "runs/{dataset}/{backbone}/{variant}/seed{seed}/kernel.benchmark.tsv"
+    threads: threads_each
+    resources:
+        gpu=int(uses_gpu),
+        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        runtime=lambda wildcards, attempt: 240 * attempt,
+    params:
+        settings=lambda wildcards: run_of(wildcards).digest,
+    message:
+        "kernel: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
+    shell:
+        "ntkcl kernel {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
+        " --device {config[device]} --threads {threads} > {log} 2>&1"
+
+
+if study.reference:
+
+    rule analyze:
+        input:
+            [run.folder / "metrics.json" for run in runs],
+            [run.folder / "kernel.json" for run in measured],
+        output:
+            multiext("reports/analysis", ".json", ".tex", ".md"),
+            in_report("reports/analysis.html"),
+        log:
+            "reports/logs/analyze.log",
+        benchmark:
+            "reports/logs/analyze.benchmark.tsv"
+        localrule: True
+        params:
+            study=config["study"],
+            words=report_digest(study),
+        message:
+            "compare the variants of study {params.study}"
+        shell:
+            "ntkcl analyze {params.study} > {log} 2>&1"
+
+    rule analysis_figures:
+        input:
+            "reports/analysis.json",
+            [run.folder / "kernel.safetensors" for run in measured],
+        output:
+            drawn(analysis_figures),
+        log:
+            "reports/logs/analysis_figures.log",
+        benchmark:
+            "reports/logs/analysis_figures.benchmark.tsv"
+        localrule: True
+        message:
+            "figures of the analysis"
+        shell:
+            "ntkcl figures --analysis > {log} 2>&1"
