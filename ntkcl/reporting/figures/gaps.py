@@ -33,7 +33,9 @@ def gaps_figure(content: dict[str, Any]) -> Figure:
         axes[place[0], 0].set_ylabel(balanced(f"{entry['gap_label']} (points)", 24))
         panel = axes[place]
         _draw(panel, entry, settings[entry["setting"]], styles[entry["setting"]])
-        panel.set_xscale("log" if entry["term"] in wide else "linear")
+        if entry["term"] in wide:
+            panel.set_xscale("log")
+            panel.xaxis.set_minor_formatter("")
     for panel in [panel for panel in axes.flat if not panel.lines]:
         panel.remove()
     return figure

@@ -14,7 +14,7 @@ METRICS = {
     "average_accuracy": "Average\naccuracy (%)",
     "forgetting": "Forgetting\n(points)",
     "task_specific_gap": "Gap when learned\n(points)",
-    "same_classes_gap": "Gap by later tasks,\nsame classes (points)",
+    "same_classes_gap": "Same-classes gap\n(points)",
     "effective_dimension": "Effective\ndimension",
     "alignment": "Kernel drift\n(1 − alignment)",
     "coupling": "Coupling\nof tasks",
@@ -65,7 +65,8 @@ def _draw(panel: Axes, sweep: dict[str, Any], metric: str, content: dict[str, An
         if found := _found(points, name, metric):
             look = styles[name] | {"linewidth": 1.1, "markersize": 3.5, "elinewidth": 0.7, "capsize": 1.5}
             panel.errorbar(*zip(*found, strict=True), label=label.replace("\n", ", "), **look)
-    panel.set_xticks(range(len(points)), [number(point["value"]) for point in points], size=SMALL)
+    turned = 45 if len(points) > 4 else 0  # or small powers of ten would touch
+    panel.set_xticks(range(len(points)), [number(p["value"]) for p in points], size=SMALL, rotation=turned)
     panel.set_xlim(-0.45, len(points) - 0.55)
     grid(panel)
 
