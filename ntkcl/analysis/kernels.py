@@ -70,7 +70,9 @@ def kernels_of(history: History, images: list[Tensor], memory: int) -> Kernels:
 def of_scores(learner: Learner, images: Tensor, classes: slice, memory: int) -> Tensor:
     """The kernel (N, N) of a learner's scores of some classes, summed over these and divided by their number."""
     parameters, outputs = of_module(Scores(learner, classes), in_pieces(learner.frozen, images))
-    return kernel(parameters, outputs, summed=True, memory=memory).double().cpu() / (classes.stop - classes.start)
+    return kernel(parameters, outputs, summed=True, memory=memory, progress=True).double().cpu() / (
+        classes.stop - classes.start
+    )
 
 
 def kernel_measures(kernels: Kernels, ridge: float) -> dict[str, Any]:
