@@ -19,29 +19,17 @@ import torch
 from against import SIZES
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import jacrev, vmap
 
+from ntkcl.analysis.outputs import Scores
 from ntkcl.backbones import build
 from ntkcl.bench.memory import STATUS, forget_peak, peak
 from ntkcl.methods import learner_class
-from ntkcl.methods.learner import Learner
 from ntkcl.ntk import Outputs, Parameters, kernel, of_module
 from ntkcl.settings import tasks_of
 
 CPU = torch.device("cpu")
-
-
-class Scores(nn.Module):
-    """The scores of a learner, from the frozen part of its features."""
-
-    def __init__(self, learner: Learner) -> None:
-        super().__init__()
-        self.learner = learner
-
-    def forward(self, *frozen: Tensor) -> Tensor:
-        """(B, classes)."""
-        return self.learner.scores_of(self.learner.features(frozen))
 
 
 def learned(size: str, images: int, classes: int) -> tuple[Parameters, Outputs]:

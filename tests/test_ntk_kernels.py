@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
-from ntkcl.methods.learner import Learner
+from ntkcl.analysis.outputs import Logits, Scores
 from ntkcl.ntk import Outputs, blocks, kernel, kernel_product, of_module, projected_kernel, projection_error
 from ntkcl.ntk.jacobian import plan, rows_of
 from ntkcl.ntk.products import step_of
@@ -21,20 +21,6 @@ from tests.test_methods import finetuning, learn, ntk_cl, task_images
 
 TINY, AMPLE = 1, 1 << 30  # bytes
 METHODS = ("jacobian", "products")
-
-
-class Scores(nn.Module):
-    """A learner's scores, or the logits of its proxies, from the frozen part of its features."""
-
-    def __init__(self, learner: Learner, proxies: bool = False) -> None:
-        super().__init__()
-        self.learner, self.proxies = learner, proxies
-
-    def forward(self, *frozen: Tensor) -> Tensor:
-        features = self.learner.features(frozen)
-        if self.proxies:
-            return self.learner.logits(features)
-        return self.learner.scores_of(features)
 
 
 def by_torch(parameters, left: Outputs, right: Outputs | None = None) -> Tensor:
@@ -76,7 +62,7 @@ def of_learner(make, proxies: bool = False, images: int = 4):
     for parameter in learner.trained_parameters():
         nn.init.normal_(parameter, std=0.3)
     inputs = learner.frozen(task_images(range(5), per_class=1).images[:images])
-    return of_module(Scores(learner.eval(), proxies), inputs)
+    return of_module((Logits if proxies else Scores)(learner.eval()), inputs)
 
 
 @pytest.fixture(scope="module", params=[mlp, lambda: of_learner(ntk_cl), lambda: of_learner(finetuning)])
