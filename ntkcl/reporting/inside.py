@@ -230,10 +230,11 @@ def _rho(points: list[list[float]]) -> float | None:
 
 
 def _over_seeds(values: list[float | None]) -> dict[str, Any]:
-    """Correlations, one a seed: their mean as `rho`, and its interval."""
+    """Correlations, one a seed: their mean as `rho`, and its interval, as far as correlations go."""
     present = [value for value in values if value is not None]
     found = mean_over(present) if present else {"mean": None, "low": None, "high": None, "n": 0}
-    return {"rho": found.pop("mean")} | found
+    ends = {end: None if found[end] is None else min(1.0, max(-1.0, found[end])) for end in ("low", "high")}
+    return {"rho": found["mean"], "n": found["n"]} | ends
 
 
 def _forecast(study: Study, setting: Setting, variant: str, kernels: Runs) -> dict[str, Any]:
