@@ -180,7 +180,7 @@ def with_pipeline(folder: Path, messages: bool = True) -> None:
     shutil.copytree(REPOSITORY / "workflow", folder / "workflow")
     (folder / "profiles").symlink_to("workflow/profiles")
     for rules in [] if messages else (folder / "workflow/rules").iterdir():
-        rules.write_text(re.sub(r"    message:\n.*\n", "", rules.read_text()))
+        rules.write_text(re.sub(r" *message:\n.*\n", "", rules.read_text()))
 
 
 def snakemake(*arguments: str, code: int = 0) -> str:

@@ -164,5 +164,5 @@ def test_what_cannot_be_analyzed_says_so(study):
         analyze(study, now)
     for path in Path("runs").rglob("*.json"):
         path.unlink()
-    with pytest.raises(UserError, match="no run of study 'small' has metrics"):
+    with pytest.raises(UserError, match="no run of ntk_cl, the reference of study 'small', has metrics"):
         analyze(study)

@@ -41,9 +41,12 @@ def kernel(
         matrix, with the outputs of one input next to each other.
 
     Raises:
-        ValueError: a kernel of different numbers of outputs cannot be summed; or a function is not as `Outputs` wants.
+        ValueError: a kernel of different numbers of outputs cannot be summed; a function is not as `Outputs` wants; or
+            the method is unknown.
     """
     parameters = detached(parameters)
+    if method not in ("jacobian", "products"):
+        raise ValueError(f"the method is jacobian or products, not '{method}'")
     structures = structures_of(parameters, left, right, summed)
     if method == "products":
         return kernel_by_products(parameters, left, right, structures, summed, memory, progress)

@@ -50,8 +50,13 @@ def of_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Parameters
     Args:
         module: in eval mode; everything else that it holds stays as it is.
         inputs: each with N rows.
+
+    Raises:
+        ValueError: no parameter requires a gradient.
     """
     trained = {name: values.detach() for name, values in module.named_parameters() if values.requires_grad}
+    if not trained:
+        raise ValueError("no parameter of the module requires a gradient: its kernel would be zero")
     return trained, Outputs(lambda parameters, inputs: functional_call(module, parameters, inputs), inputs)
 
 

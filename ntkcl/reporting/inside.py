@@ -63,8 +63,12 @@ def analyze(
         raise UserError(f"study '{study_name}' has no reference, ablations or sweeps; `ntkcl aggregate` is enough")
     folders = [_folder(*names) for names in product(_settings(study), study.every_variant, study.seeds)]
     found = finished(folders, digests or {}, unfinished)
-    if not found:
-        raise UserError(f"no run of study '{study_name}' has metrics, e.g. {folders[0]}/metrics.json; run it first")
+    references = [_folder(setting, study.reference, seed) for setting in _settings(study) for seed in study.seeds]
+    if not found.keys() & set(references):
+        raise UserError(
+            f"no run of {study.reference}, the reference of study '{study_name}', has metrics, e.g. "
+            f"{references[0]}/metrics.json; run it first"
+        )
     kernels = finished(folders, digests or {}, unfinished, "kernel.json")
     content = {
         "study": study_name,
