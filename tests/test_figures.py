@@ -11,6 +11,7 @@ import pytest
 from matplotlib.colors import to_hex
 from safetensors.numpy import load_file, save_file
 
+from ntkcl.errors import UserError
 from ntkcl.reporting.figures import (
     ANALYSIS_FIGURES,
     FIGURES,
@@ -108,6 +109,11 @@ def test_figures_fit_a_page(content):
     for figure in drawn:
         width, height = figure.get_size_inches()
         assert width <= 6.3 and height <= 9.7
+
+
+def test_without_an_analysis_the_command_that_makes_it_is_named(here):
+    with pytest.raises(UserError, match="run `ntkcl analyze STUDY`"):
+        write_analysis_figures()
 
 
 def test_before_any_run_each_figure_says_so(here):

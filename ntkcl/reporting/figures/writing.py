@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 
+from ntkcl.errors import UserError
 from ntkcl.files import read_json
 from ntkcl.reporting.collect import REPORTS
 from ntkcl.reporting.figures import ANALYSIS_FIGURES, FIGURES, PUBLISHED_FIGURES
@@ -33,7 +34,10 @@ def write_analysis_figures(reports: Path = REPORTS) -> None:
     Raises:
         UserError: `analysis.json` is missing, or a file of a run is damaged.
     """
-    _write(ANALYSIS_FIGURES, read_json(reports / "analysis.json"), reports / "figures")
+    path = reports / "analysis.json"
+    if not path.exists():
+        raise UserError(f"{path} is missing; run `ntkcl analyze STUDY`, of a study with ablations or sweeps")
+    _write(ANALYSIS_FIGURES, read_json(path), reports / "figures")
 
 
 def _write(names: Iterable[str], content: dict[str, Any], folder: Path) -> None:
