@@ -10,7 +10,7 @@ CONFIG := $(if $(STUDY),--config study=$(STUDY))
 
 tables: install
 	@snakemake --cores all reports/tables.tex $(CONFIG)
-	@ntkcl show
+	@ntkcl report show
 
 report: install
 	@snakemake --cores all $(CONFIG)
@@ -47,5 +47,4 @@ lock:
 	  --no-header --quiet --output-file requirements.lock
 
 clean:
-	rm -rf data backbones runs .snakemake
-	find reports -mindepth 1 -maxdepth 1 ! -name report.rst ! -name captions -exec rm -rf {} +
+	rm -rf data backbones runs reports .snakemake

@@ -3,7 +3,7 @@
     python benchmarks/against.py benchmarks/authors_ntk_cl.py --checkout ~/NTK-CL --device cuda --out times.json
 
 The other implementation lies in a checkout outside this repository. The file named first drives it: it has a function
-`build(checkout: Path, vit: VisionTransformer, setting: Setting) -> Implementation`.
+`build_vit(checkout: Path, vit: VisionTransformer, setting: Setting) -> Implementation`.
 
 Ours is NTK-CL with its default settings, in the loop that real runs have. Both sides have met 5 of 10 tasks with 10
 classes each, with random numbers for their prototypes; they are timed in predicting, and in training the sixth task.
@@ -26,15 +26,15 @@ import torch
 from torch import Tensor
 from turns import Implementation, Record, Setting, Turn
 
-from ntkcl.backbones import build
-from ntkcl.batches import Batches
+from ntkcl.backbones.files import build_vit
+from ntkcl.backbones.vit_blocks import in_precision
+from ntkcl.devices.compute import batches_per_frozen_pass, choose_device
 from ntkcl.errors import UserError
-from ntkcl.methods import learner_class
-from ntkcl.peft.vit import in_precision
-from ntkcl.provenance import provenance
-from ntkcl.settings import Architecture, Training, tasks_of
+from ntkcl.registry import METHODS
+from ntkcl.settings.models import Architecture, Training
+from ntkcl.storage.provenance import provenance
+from ntkcl.tasks import Batches, tasks_of
 from ntkcl.training.loop import learn_task
-from ntkcl.training.train import ahead_on, choose_device
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -52,17 +52,17 @@ class Ours:
     """NTK-CL with its default settings."""
 
     def __init__(self, vit: "VisionTransformer", setting: Setting, precision: str) -> None:
-        ntk_cl = learner_class("ntk_cl")
+        ntk_cl = METHODS.load("ntk_cl")
         self.learner = ntk_cl(in_precision(vit, precision), ntk_cl.Settings()).to(setting.device).eval()
         self.setting, self.precision = setting, precision
         for task in setting.tasks[: setting.learned]:
-            self.learner.grow(task)
+            self.learner.add_task(task)
         torch.nn.init.normal_(self.learner.prototypes)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> tuple[Tensor, ...]:
         """As for an `Implementation`."""
-        return self.learner.see(images)
+        return self.learner.extract_features(images)
 
     @torch.no_grad()
     def predict(self, turn: Turn) -> None:
@@ -74,7 +74,7 @@ class Ours:
         """Train the next task, in one pass over all turns."""
         setting = self.setting
         training = Training(batch_size=setting.batch, epochs=1, lr=setting.lr, precision=self.precision)
-        ahead = ahead_on(setting.device, training)
+        ahead = batches_per_frozen_pass(setting.device, training.batch_size)
         learn_task(self.learner, setting.tasks[setting.learned], turns, training, ahead=ahead)
 
 
@@ -87,7 +87,7 @@ class Turns:
     batches: list[tuple[Tensor, Tensor]]
     record: Record
 
-    def epoch(self, batch_size: int, done: int = 0) -> Batches:
+    def train_batches(self, batch_size: int, skip: int = 0) -> Batches:
         """All rounds."""
         for number in range(WARM_UP + self.record.rounds):
             first, second = Turn(self.batches), Turn(self.batches)
@@ -96,7 +96,7 @@ class Turns:
             yield from second
             self.record.add(first, second, number < WARM_UP)
 
-    def in_order(self) -> Batches:
+    def eval_batches(self) -> Batches:
         """An image of every class."""
         task, like = TASKS[LEARNED], self.batches[0][0]
         yield like.new_zeros(task.size, *like.shape[1:]), torch.arange(task.size, device=like.device) + task.first_class
@@ -220,9 +220,9 @@ def main(
     torch.manual_seed(0)
     where, architecture = choose_device(device), SIZES[size]
     setting, side = Setting(where, batch, TASKS, LEARNED, LR), architecture.img_size
-    ahead = ahead_on(where, Training(batch_size=batch))
+    ahead = batches_per_frozen_pass(where, batch)
     steps = -(-(steps or STEPS[where.type]) // ahead) * ahead  # ours takes `ahead` batches at once
-    vit = build(architecture).eval().to(where)
+    vit = build_vit(architecture).eval().to(where)
     seen, task = range(TASKS[LEARNED].first_class), TASKS[LEARNED]
     records = [Record(name, rounds) for name in ("evaluate", "train") if part in (name, "both")]
     theirs, ours = load(file, checkout, vit, setting), Ours(vit, setting, "float32")

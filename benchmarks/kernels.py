@@ -22,12 +22,12 @@ from rich.table import Table
 from torch import Tensor
 from torch.func import jacrev, vmap
 
-from ntkcl.analysis.outputs import Scores
-from ntkcl.backbones import build
+from ntkcl.analysis.learner_functions import Scores
+from ntkcl.backbones.files import build_vit
 from ntkcl.bench.memory import STATUS, forget_peak, peak
-from ntkcl.methods import learner_class
 from ntkcl.ntk import Outputs, Parameters, kernel, of_module
-from ntkcl.settings import tasks_of
+from ntkcl.registry import METHODS
+from ntkcl.tasks import tasks_of
 
 CPU = torch.device("cpu")
 
@@ -35,14 +35,14 @@ CPU = torch.device("cpu")
 def learned(size: str, images: int, classes: int) -> tuple[Parameters, Outputs]:
     """The scores of a learner after one task, with random weights and prototypes."""
     torch.manual_seed(0)
-    ntk_cl = learner_class("ntk_cl")
-    learner = ntk_cl(build(SIZES[size]), ntk_cl.Settings()).eval()
-    learner.grow(tasks_of([classes])[0])
+    ntk_cl = METHODS.load("ntk_cl")
+    learner = ntk_cl(build_vit(SIZES[size]), ntk_cl.Settings()).eval()
+    learner.add_task(tasks_of([classes])[0])
     torch.nn.init.normal_(learner.prototypes)
-    for adapter in learner.current.channel:
+    for adapter in learner.current_adapters.channel:
         torch.nn.init.normal_(adapter.up.weight, std=0.02)
     side = SIZES[size].img_size
-    frozen = [learner.frozen(torch.rand(1, 3, side, side)) for _ in range(images)]
+    frozen = [learner.frozen_forward(torch.rand(1, 3, side, side)) for _ in range(images)]
     return of_module(Scores(learner), tuple(torch.cat(parts) for parts in zip(*frozen, strict=True)))
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import yaml
 
-from ntkcl.config import Run, load_study, runs_of
+from ntkcl.runs import Run, runs_of
+from ntkcl.settings.files import load_study
 
 REPOSITORY = Path(__file__).parents[1]
 RIVALS = ["l2p", "dualprompt", "coda_prompt", "evoprompt", "ovor", "l2p_pgp", "cprompt", "ease", "inflora", "c_ada"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ntkcl.errors import UserError
-from ntkcl.settings import Task
+from ntkcl.tasks import Task
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """`python -m ntkcl`, which `torchrun` starts."""
 
-from ntkcl.cli import main
+from ntkcl.commands.cli import main
 
 main()

@@ -10,22 +10,23 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ntkcl.backbones.given import open_backbone
 from ntkcl.backbones.timm_vit import VisionTransformer
-from ntkcl.config import digest_of
-from ntkcl.data.loading import ViewedImages
-from ntkcl.data.pictures import Given, LabelledImages, class_of_each, item, picture
-from ntkcl.draws import random_state, set_random_state
+from ntkcl.backbones.user_backbone import open_backbone
+from ntkcl.backbones.vit_blocks import in_precision
+from ntkcl.data.loading.batches import TransformedImages
+from ntkcl.data.loading.user_images import ImageLike, LabelledImages, class_per_image, item, to_pil
+from ntkcl.devices.compute import batches_per_frozen_pass, choose_device, precision_on
+from ntkcl.devices.random_state import random_state, set_random_state
 from ntkcl.errors import UserError
-from ntkcl.methods import learner_class
-from ntkcl.peft.vit import in_precision
-from ntkcl.provenance import provenance
-from ntkcl.settings import Architecture, Images, Task, Training, tasks_of
-from ntkcl.tensors import read_tensors
+from ntkcl.registry import METHODS
+from ntkcl.settings.digest import digest_of
+from ntkcl.settings.models import Architecture, Preprocessing, Training
+from ntkcl.settings.validation import validated
+from ntkcl.storage.provenance import provenance
+from ntkcl.storage.tensors import read_tensors
+from ntkcl.tasks import Task, tasks_of
 from ntkcl.training.loop import LossLog, learn_task
-from ntkcl.training.state import FORMAT, VERSION, about_model, take_up, write_state
-from ntkcl.training.train import ahead_on, choose_device, precision_on
-from ntkcl.validation import validated
+from ntkcl.training.state import FORMAT, VERSION, model_config, restore_learner, write_state
 
 
 class Classifier:
@@ -39,8 +40,8 @@ class Classifier:
             `device`; in bfloat16, a copy of it is.
         method: a learner of `ntkcl.methods`.
         settings: of the method.
-        training: of the training loop, as in `ntkcl.settings.Training`.
-        images: how images are seen, as in `ntkcl.settings.Images`, laid over what the backbone's file says.
+        training: of the training loop, as in `ntkcl.settings.models.Training`.
+        preprocessing: as in `ntkcl.settings.models.Preprocessing`; overrides what the backbone's file says.
         seed: of all that is random.
         device: "cpu", "cuda", or "auto" for a GPU if there is one.
         threads: of the CPU.
@@ -59,17 +60,18 @@ class Classifier:
         method: str = "ntk_cl",
         settings: dict[str, Any] | None = None,
         training: dict[str, Any] | None = None,
-        images: dict[str, Any] | None = None,
+        preprocessing: dict[str, Any] | None = None,
         seed: int = 0,
         device: str = "auto",
         threads: int = 1,
     ) -> None:
         vit, self._backbone = open_backbone(backbone)
-        learner = learner_class(method)
+        learner = METHODS.load(method)
         self.method, self.seed, self.threads = method, seed, threads
         self.settings = validated(learner.Settings, settings or {}, f"settings of {method}")
         self.training = validated(Training, training or {}, "training")
-        self.images = validated(Images, self._backbone["images"] | (images or {}), "images")
+        preprocessing = self._backbone["preprocessing"] | (preprocessing or {})
+        self.preprocessing = validated(Preprocessing, preprocessing, "preprocessing")
         self.architecture = Architecture(**self._backbone["architecture"])
         self.device = choose_device(device, wait=False)
         self.classes: list[str] = []
@@ -78,9 +80,9 @@ class Classifier:
         self._random: dict[str, Tensor] = {}
         with self._apart():
             torch.manual_seed(seed)
-            vit = in_precision(vit, precision_on(self.device, self.training))
+            vit = in_precision(vit, precision_on(self.device, self.training.precision))
             self._learner = learner(vit, self.settings).to(self.device)
-        if self._learner.recalls:
+        if self._learner.needs_old_images:
             raise UserError(f"with these settings {method} is an oracle, which needs all old images; choose others")
 
     def learn(
@@ -102,7 +104,7 @@ class Classifier:
         Raises:
             UserError: a class was learned before, an image or label is of no use, or a loss is not finite.
         """
-        names, new = class_of_each(dataset, classes)
+        names, new = class_per_image(dataset, classes)
         if again := [name for name in new if name in self.classes]:
             raise UserError(f"class '{again[0]}' was learned before; leave it out, or give it another name (`classes`)")
         if self._is_closed:
@@ -115,14 +117,14 @@ class Classifier:
         vit = self._learner.backbone
         learner = copy.deepcopy(self._learner, {id(vit): vit})
         with self._apart():
-            ahead = ahead_on(self.device, self.training)
+            ahead = batches_per_frozen_pass(self.device, self.training.batch_size)
             log = learn_task(learner, task, images, self.training, on_epoch, ahead=ahead)
         self._learner = learner
         self.classes, self.task_sizes = self.classes + new, [*self.task_sizes, len(new)]
         return log
 
     @torch.no_grad()
-    def predict(self, images: Given | Sequence[Given], top: int = 1) -> list[list[tuple[str, float]]]:
+    def predict(self, images: ImageLike | Sequence[ImageLike], top: int = 1) -> list[list[tuple[str, float]]]:
         """The `top` classes of each of `images`, best first, each with its score; a tensor (B, C, H, W) is a batch.
 
         Scores compare the classes of one image; what they are depends on the method (NTK-CL: sums of cosines).
@@ -135,9 +137,9 @@ class Classifier:
             images = [images]
         if not len(images):
             return []
-        viewed = self._viewed(lambda row: picture(images[row], f"image {row}"), torch.zeros(len(images)))
+        viewed = self._viewed(lambda row: to_pil(images[row], f"image {row}"), torch.zeros(len(images)))
         with self._apart():
-            scores = torch.cat([self._learner.scores(batch).cpu() for batch, _ in viewed.in_order()])
+            scores = torch.cat([self._learner.scores(batch).cpu() for batch, _ in viewed.eval_batches()])
         values, best = scores.topk(min(top, len(self.classes)))
         return [
             [(self.classes[index], value) for index, value in zip(*row, strict=True)]
@@ -151,10 +153,10 @@ class Classifier:
             UserError: nothing was learned, or the file cannot be written.
         """
         self._check_learned()
-        model = about_model(self.method, self._backbone, self.settings, self.training, self.images)
+        model = model_config(self.method, self._backbone, self.settings, self.training, self.preprocessing)
         about = {"run": "classifier", "digest": digest_of(model, self.seed), "seed": self.seed, "model": model}
         about |= {"task": len(self.task_sizes) - 1, "tasks": len(self.task_sizes) if self._is_closed else None}
-        made_with = provenance(self.device.type, precision_on(self.device, self.training))
+        made_with = provenance(self.device.type, precision_on(self.device, self.training.precision))
         about |= {"classes": self.classes, "task_sizes": self.task_sizes, "provenance": made_with}
         with self._apart():
             write_state(Path(path), self._learner, about)
@@ -180,7 +182,7 @@ class Classifier:
         tensors, about = read_tensors(path, FORMAT, VERSION, None, remedy)
         model = about["model"]
         vit = backbone or _backbone_of(path, model["backbone"])
-        own = (model[name] for name in ("learner", "settings", "training", "images"))
+        own = (model[name] for name in ("learner", "settings", "training", "preprocessing"))
         loaded = cls(vit, *own, about["seed"], device, threads)
         if loaded._backbone["fingerprint"] != model["weights"]:
             raise UserError(
@@ -191,7 +193,7 @@ class Classifier:
         loaded._is_closed = about["tasks"] == about["task"] + 1
         with loaded._apart():
             learned = [task.model_copy(update={"count": None}) for task in tasks_of(loaded.task_sizes)]
-            take_up(loaded._learner, tensors, learned, f"{path} does not fit its method", remedy)
+            restore_learner(loaded._learner, tensors, learned, f"{path} does not fit its method", remedy)
             loaded._learner.to(loaded.device).eval()
         return loaded
 
@@ -199,9 +201,9 @@ class Classifier:
         if not self.classes:
             raise UserError("nothing was learned yet; call learn(dataset) first")
 
-    def _viewed(self, read: Callable[[int], Image.Image], labels: Tensor) -> ViewedImages:
+    def _viewed(self, read: Callable[[int], Image.Image], labels: Tensor) -> TransformedImages:
         side, channels = self.architecture.img_size, self.architecture.in_chans
-        return ViewedImages(read, labels, self.images, side, channels, self.device, threads=self.threads)
+        return TransformedImages(read, labels, self.preprocessing, side, channels, self.device, threads=self.threads)
 
     @contextmanager
     def _apart(self) -> Iterator[None]:

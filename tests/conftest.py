@@ -7,17 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from ntkcl import config
-from tests.server import FileServer
+from ntkcl import runs
+from ntkcl.data.sources.common import options
+from ntkcl.settings import files
+from tests.helpers.http_server import FileServer
 
 REPOSITORY = Path(__file__).parents[1]
 
 
 def clear_settings() -> None:
     """Forget the settings that were read: they are read once per process, and tests change the files."""
-    for function in vars(config).values():
-        if hasattr(function, "cache_clear"):
-            function.cache_clear()
+    for module in (files, options, runs):
+        for function in vars(module).values():
+            if hasattr(function, "cache_clear"):
+                function.cache_clear()
 
 
 @pytest.fixture
@@ -36,8 +39,11 @@ def tiny_prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny project with its data and backbone; do not change it."""
     folder = tmp_path_factory.mktemp("tiny") / "project"
     shutil.copytree(REPOSITORY / "tests/tiny", folder)
-    command = "import ntkcl.data, ntkcl.backbones.pretraining as p; ntkcl.data.prepare('digits');"
-    command += "ntkcl.data.prepare('letters'); import torch; torch.set_num_threads(1); p.pretrain('vit_tiny', 'cpu')"
+    command = (
+        "from ntkcl.backbones.pretraining import pretrain; from ntkcl.data.prepared.prepare import prepare_dataset;"
+    )
+    command += "prepare_dataset('digits'); prepare_dataset('letters'); import torch; torch.set_num_threads(1);"
+    command += "pretrain('vit_tiny', 'cpu')"
     subprocess.run([sys.executable, "-c", command], cwd=folder, check=True, capture_output=True)
     return folder
 

@@ -16,9 +16,10 @@ from torch.utils.data import Subset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import to_tensor
 
-from ntkcl import Classifier, data
-from ntkcl.config import resolve
+from ntkcl import Classifier
+from ntkcl.data.prepared.prepare import load_images
 from ntkcl.errors import UserError
+from ntkcl.runs import resolve
 from ntkcl.training.evaluate import evaluate
 from ntkcl.training.train import train_task
 from tests.conftest import REPOSITORY
@@ -33,10 +34,10 @@ class Digits:
     def __init__(
         self, digits: str, each: int = 12, change=lambda image: image, classes: list[str] | None = None
     ) -> None:
-        images = data.load("digits")
-        rows = [row for row, name in enumerate(images.labels.classes) if name in digits]
-        chosen = [row for digit in digits for row in [r for r in rows if images.labels.classes[r] == digit][:each]]
-        self.items = [(change(images.image(row)), digits.index(images.labels.classes[row])) for row in chosen]
+        images = load_images("digits")
+        rows = [row for row, name in enumerate(images.manifest.classes) if name in digits]
+        chosen = [row for digit in digits for row in [r for r in rows if images.manifest.classes[r] == digit][:each]]
+        self.items = [(change(images.image(row)), digits.index(images.manifest.classes[row])) for row in chosen]
         self.classes = list(digits) if classes is None else classes
 
     def __len__(self) -> int:
@@ -220,7 +221,7 @@ def test_wrong_settings_name_what_is_meant(here):
     )
     assert "unknown learner 'ntkcl'" in failure(Classifier, BACKBONE, method="ntkcl")
     assert "training: unknown key 'epoch'" in failure(Classifier, BACKBONE, training={"epoch": 4})
-    assert "images: unknown key 'crop'" in failure(Classifier, BACKBONE, images={"crop": 4})
+    assert "preprocessing: unknown key 'crop'" in failure(Classifier, BACKBONE, preprocessing={"crop": 4})
 
 
 def small_vit(seed: int, **options) -> VisionTransformer:
@@ -248,7 +249,7 @@ def test_a_vision_transformer_of_ones_own_is_known_by_its_weights(here):
 
 
 def test_colour_photographs_are_seen_in_the_backbones_size(here):
-    model = Classifier(small_vit(0), images={"train_crop": "random", "mean": [0.5], "std": [0.5]}, **SMALL)
+    model = Classifier(small_vit(0), preprocessing={"train_crop": "random", "mean": [0.5], "std": [0.5]}, **SMALL)
     model.learn([(Image.new("RGB", (60, 40), colour), colour) for colour in ("red", "lime", "blue") for _ in range(8)])
     answers = model.predict([Image.new("RGBA", (33, 90), "blue"), Image.new("RGB", (20, 20), "red")])
     assert [answer[0][0] for answer in answers] == ["blue", "red"]
@@ -262,11 +263,11 @@ def test_the_state_of_a_run_predicts_as_the_run_did(here):
     import pandas
 
     table = pandas.read_csv(run.folder / "predictions.csv.gz")
-    images = data.load("digits")
+    images = load_images("digits")
     shutil.rmtree("params")
     model = Classifier.load(run.state_path(1), device="cpu")
     last = table[table.task == 1].head(40)
-    answers = model.predict([images.image(images.labels.ids.index(name)) for name in last.image])
+    answers = model.predict([images.image(images.manifest.ids.index(name)) for name in last.image])
     assert [answer[0][0] for answer in answers] == [model.classes[index] for index in last.predicted]
     assert len(model.classes) == 10
 

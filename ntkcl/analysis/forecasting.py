@@ -6,14 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ntkcl.analysis.history import History, Images, in_pieces
-from ntkcl.analysis.kernels import mean_eigenvalue
-from ntkcl.analysis.outputs import Logits, Scores
+from ntkcl.analysis.learner_functions import Logits, Scores
+from ntkcl.analysis.run_kernels import mean_eigenvalue
+from ntkcl.analysis.trained_run import Images, TrainedRun, in_pieces
 from ntkcl.methods.learner import Learner
 from ntkcl.ntk.empirical import kernel
-from ntkcl.ntk.outputs import of_module
+from ntkcl.ntk.functions import of_module
 from ntkcl.ntk.ridge import forecast
-from ntkcl.settings import Task
+from ntkcl.tasks import Task
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Change:
         return (before - after).item()
 
 
-def change_by(history: History, task: Task, old: Images, new: Images, ridge: float, memory: int) -> Change:
+def change_by(trained: TrainedRun, task: Task, old: Images, new: Images, ridge: float, memory: int) -> Change:
     """The change of old scores that learning `task` makes.
 
     The task is taken to fit its labels from where it begins: the residual is one-hot labels minus the softmax of the
@@ -56,12 +56,12 @@ def change_by(history: History, task: Task, old: Images, new: Images, ridge: flo
         ridge: of the forecast, as a share of the mean eigenvalue of the new images' kernel.
         memory: bytes that may be held.
     """
-    after = history.learners[task.index]  # first: loading a state sets torch's random state
-    learner = history.learner_after(history.tasks[task.index - 1])
+    after = trained.learners[task.index]  # first: loading a state sets torch's random state
+    learner = trained.learner_after(trained.tasks[task.index - 1])
     classes = slice(0, task.first_class)
     before = _scores(learner, old.pixels, classes)
-    learner.grow(task)  # with torch's random state after the earlier tasks: the new parameters start as they did
-    learner.to(history.device).eval()
+    learner.add_task(task)  # with torch's random state after the earlier tasks: the new parameters start as they did
+    learner.to(trained.device).eval()
     expected = _forecast(learner, old, new, classes, ridge, memory)
     in_all = _scores(after, old.pixels, classes) - before
     _take_trained(learner, after)
@@ -70,8 +70,8 @@ def change_by(history: History, task: Task, old: Images, new: Images, ridge: flo
 
 
 def _forecast(learner: Learner, old: Images, new: Images, classes: slice, ridge: float, memory: int) -> Tensor:
-    parameters, logits = of_module(Logits(learner), in_pieces(learner.frozen, new.pixels))
-    _, scores = of_module(Scores(learner, classes), in_pieces(learner.frozen, old.pixels))
+    parameters, logits = of_module(Logits(learner), in_pieces(learner.frozen_forward, new.pixels))
+    _, scores = of_module(Scores(learner, classes), in_pieces(learner.frozen_forward, old.pixels))
     outputs = logits.at(parameters).double().cpu()
     targets = F.one_hot(new.labels.cpu() - learner.first_class, outputs.shape[1])
     k_old_new = kernel(parameters, scores, logits, memory=memory, progress=True).double().cpu().flatten(2).flatten(0, 1)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate, max_pool2d, pad
 
-from ntkcl.settings import Pretraining
+from ntkcl.settings.models import Pretraining
 
 KNOTS = 5  # the elastic displacement is drawn at this many points a side and smooth between them
 

@@ -11,19 +11,21 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ntkcl import __version__, data
-from ntkcl.backbones import build, write
+from ntkcl import __version__
 from ntkcl.backbones.augmentation import augment
+from ntkcl.backbones.files import build_vit, write_weights
 from ntkcl.backbones.timm_vit import VisionTransformer
-from ntkcl.config import load_backbone
+from ntkcl.data.prepared.arrays import ImageSet
+from ntkcl.data.prepared.prepare import load_images
 from ntkcl.errors import UserError
-from ntkcl.settings import Pretraining
+from ntkcl.settings.files import load_backbone
+from ntkcl.settings.models import Pretraining
 
 Watch = Callable[[int, float], None]
 
 
 def pretrain(name: str, device: str | None = None, console: Console | None = None) -> float:
-    """Pre-train the backbone `name` on its dataset and write its weights.
+    """Pre-train the backbone `name` on its dataset and write_weights its weights.
 
     Equal settings give equal bytes on the CPU of one machine with one thread.
 
@@ -43,7 +45,7 @@ def pretrain(name: str, device: str | None = None, console: Console | None = Non
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     images, labels, is_test, classes = _dataset(settings.dataset, target)
     generator = torch.Generator().manual_seed(settings.seed)
-    model = build(backbone.architecture)
+    model = build_vit(backbone.architecture)
     head = nn.Linear(backbone.architecture.embed_dim, classes)
     draw_weights(nn.ModuleList([model, head]), generator)
     model.to(target), head.to(target)
@@ -69,12 +71,12 @@ def draw_weights(model: nn.Module, generator: torch.Generator) -> None:
 
 def _dataset(name: str, device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:
     """Images (N, C, H, W) in [0, 1], labels (N,), whether each is held out (N,), and the number of classes."""
-    dataset = data.load(name)
-    if not isinstance(dataset, data.ImageSet):
+    dataset = load_images(name)
+    if not isinstance(dataset, ImageSet):
         raise UserError(f"a backbone is pre-trained on small images held as arrays; those of '{name}' are files")
-    names = dataset.labels.class_names
-    labels = torch.tensor([names.index(label) for label in dataset.labels.classes])
-    is_test = torch.tensor([split == "test" for split in dataset.labels.splits])
+    names = dataset.manifest.class_names
+    labels = torch.tensor([names.index(label) for label in dataset.manifest.classes])
+    is_test = torch.tensor([split == "test" for split in dataset.manifest.splits])
     return dataset.images.to(device).float() / 255, labels.to(device), is_test.to(device), len(names)
 
 
@@ -120,7 +122,7 @@ def _write(name: str, model: VisionTransformer, accuracy: float) -> None:
         "libraries": {library: version(library) for library in ("torch", "timm", "numpy")} | {"ntkcl": __version__},
     }
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    write(name, tensors, origin)
+    write_weights(name, tensors, origin)
 
 
 @contextmanager

@@ -52,5 +52,5 @@ def kept_for_backward(learner: Learner, images: Tensor, labels: Tensor) -> int:
 
     images, labels = shapes.from_tensor(images), shapes.from_tensor(labels)
     with shapes, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        learner.loss(learner.see(images), labels)
+        learner.loss(learner.extract_features(images), labels)
     return sum(size for size, _ in kept.values())

@@ -8,16 +8,15 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from ntkcl.backbones import build
-from ntkcl.batches import Batches
+from ntkcl.backbones.files import build_vit
+from ntkcl.backbones.vit_blocks import in_precision
 from ntkcl.bench.memory import forget_peak, kept_for_backward, peak
-from ntkcl.config import Run
-from ntkcl.methods import learner_class
+from ntkcl.devices.compute import batches_per_frozen_pass, precision_on
 from ntkcl.methods.learner import Learner
-from ntkcl.peft.vit import in_precision
-from ntkcl.settings import Task
+from ntkcl.registry import METHODS
+from ntkcl.runs import Run
+from ntkcl.tasks import Batches, Task
 from ntkcl.training.loop import learn_task
-from ntkcl.training.train import ahead_on, precision_on
 
 WARM_UP, FEWEST, MOST = 2, 3, 30  # windows that do not count, and how many do
 EVALUATED = 64  # images of a batch in evaluation
@@ -68,7 +67,7 @@ class TimedImages:
     seconds: float = 5.0
     rates: list[float] = field(default_factory=list)
 
-    def epoch(self, batch_size: int, done: int = 0) -> Batches:
+    def train_batches(self, batch_size: int, skip: int = 0) -> Batches:
         """Batches until the speed is known; who takes them computes on each."""
         batch, begin = self.batch(batch_size), time.perf_counter()
         steps = self.together * (STEPS_ON_GPU if self.device.type == "cuda" else 1)
@@ -82,7 +81,7 @@ class TimedImages:
             self.rates.append(batch_size * steps / (self._now() - start))
         del self.rates[:WARM_UP]
 
-    def in_order(self, batch_size: int = 64) -> Batches:
+    def eval_batches(self, batch_size: int = 64) -> Batches:
         """An image of every class."""
         images, labels = self.batch(self.task.size)
         return zip(images.split(batch_size), labels.split(batch_size), strict=True)
@@ -109,7 +108,7 @@ def training_speed(run: Run, device: torch.device, seconds: float, compile_mode:
     if not learner.trained_parameters():
         return None
     training = run.training.model_copy(update={"epochs": 1, "first_epochs": 1})
-    images.together = ahead_on(device, training)
+    images.together = batches_per_frozen_pass(device, training.batch_size)
     forget_peak(device)
     learn_task(learner, images.task, images, training, ahead=images.together, compile_mode=compile_mode)
     memory, (pictures, labels) = peak(device), images.batch(training.batch_size)
@@ -126,10 +125,10 @@ def evaluation_speed(run: Run, device: torch.device, seconds: float, size: int =
         size: images of a batch.
     """
     learner, images = _in_the_middle(run, device, seconds)
-    learner.grow(images.task)
+    learner.add_task(images.task)
     learner.eval()
     forget_peak(device)
-    for batch, _ in images.epoch(size):
+    for batch, _ in images.train_batches(size):
         learner.scores(batch)
     return Speed(images.rates, _operations(learner, *images.batch(size), False), size, peak(device))
 
@@ -140,7 +139,7 @@ def matmul_ceiling(device: torch.device, precision: str, seconds: float = 1.0) -
     for side in (2048, 4096, 8192) if is_gpu else (256, 512, 1024, 2048):
         left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in range(2))
         clock = TimedImages(task, (1, 1, 1), device, 8 if is_gpu else 1, seconds)
-        for _ in clock.epoch(1):
+        for _ in clock.train_batches(1):
             left @ right
         best = max(best, statistics.median(clock.rates) * 2 * side**3)
         if 8 / statistics.median(clock.rates) > seconds:  # the next would take too long
@@ -150,10 +149,12 @@ def matmul_ceiling(device: torch.device, precision: str, seconds: float = 1.0) -
 
 def _in_the_middle(run: Run, device: torch.device, seconds: float) -> tuple[Learner, TimedImages]:
     """A learner that has met half of the tasks, with random numbers for what it would have learned; the next task's."""
-    backbone = in_precision(build(run.backbone.architecture), precision_on(device, run.training)).to(device)
-    learner, middle = learner_class(run.method.learner)(backbone, run.settings).to(device), len(run.tasks) // 2
+    backbone = in_precision(build_vit(run.backbone.architecture), precision_on(device, run.training.precision)).to(
+        device
+    )
+    learner, middle = METHODS.load(run.method.learner)(backbone, run.settings).to(device), len(run.tasks) // 2
     for task in run.tasks[:middle]:
-        learner.grow(task)
+        learner.add_task(task)
     for name, buffer in learner.named_buffers():
         if not name.startswith("backbone.") and buffer.is_floating_point():
             torch.nn.init.normal_(buffer)
@@ -164,10 +165,10 @@ def _in_the_middle(run: Run, device: torch.device, seconds: float) -> tuple[Lear
 def _operations(learner: Learner, images: Tensor, labels: Tensor, is_training: bool) -> float:
     """Operations of an image in a training step or in predicting, as torch counts them while they are done."""
     with FlopCounterMode(display=False) as counter:
-        features = learner.see(images)
+        features = learner.extract_features(images)
         if is_training:
             learner.loss(features, labels)[0].backward()
         else:
-            learner.scores_of(features)
+            learner.scores_from_features(features)
     learner.zero_grad()
     return counter.get_total_flops() / len(images)

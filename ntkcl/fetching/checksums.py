@@ -6,11 +6,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ntkcl import config
 from ntkcl.errors import UserError
-from ntkcl.files import read_json, write_json
-from ntkcl.settings import File, Model
-from ntkcl.validation import validated
+from ntkcl.settings.files import PARAMS
+from ntkcl.settings.models import File, Model
+from ntkcl.settings.validation import validated
+from ntkcl.storage.files import read_json, write_json
 
 CHUNK = 1 << 20  # bytes
 
@@ -83,7 +83,7 @@ def expected(key: str, file: File) -> Expected:
 
 def records_path() -> Path:
     """The file of records. It belongs in git, so that others get the same files or an error."""
-    return config.PARAMS / "checksums.json"
+    return PARAMS / "checksums.json"
 
 
 def recorded(key: str) -> Record | None:

@@ -14,9 +14,9 @@ from ntkcl import __version__
 from ntkcl.errors import UserError
 from ntkcl.fetching.checksums import Expected
 from ntkcl.fetching.responses import end_is_marked, extent, retry_after, revision, validator
-from ntkcl.files import read_json, write_json
-from ntkcl.settings import Model
-from ntkcl.validation import validated
+from ntkcl.settings.models import Model
+from ntkcl.settings.validation import validated
+from ntkcl.storage.files import read_json, write_json
 
 TIMEOUTS = (10, 60)  # seconds: to connect, and without a new byte
 MOST_FAILURES = 5  # in a row, without a new byte

@@ -7,11 +7,12 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
+from ntkcl.backbones.vit_blocks import FirstBlock, first_block
 from ntkcl.methods.learner import Learner, Tensors
 from ntkcl.peft.adapters import Adapters
 from ntkcl.peft.heads import GrowingLinear
-from ntkcl.peft.vit import Stem, stem
-from ntkcl.settings import Count, Fraction, Model, NotNegative, Task
+from ntkcl.settings.models import Count, Fraction, Model, NotNegative
+from ntkcl.tasks import Task
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -35,25 +36,30 @@ class AdapterFineTuning(Learner):
         self.adapters = Adapters(backbone, settings.adapter_width, settings.adapter_scale, settings.adapter_dropout)
         self.head = GrowingLinear(backbone.embed_dim)
 
-    def grow(self, task: Task) -> None:
+    def add_task(self, task: Task) -> None:
         """Head rows for the task's classes."""
+        super().add_task(task)
         self.head.grow(task.size)
-        self.first_class = task.first_class if self.settings.classes == "task" else 0
+        if self.settings.classes == "seen":
+            self.first_class = 0
 
     @torch.no_grad()
-    def frozen(self, images: Tensor) -> Tensors:
+    def frozen_forward(self, images: Tensor) -> Tensors:
         """The stem."""
-        return stem(self.backbone, images)
+        return first_block(self.backbone, images)
 
     def features(self, frozen: Tensors) -> Tensors:
         """The adapted feature (B, d)."""
-        return (self.adapters.feature(self.backbone, Stem(*frozen)),)
+        return (self.adapters.feature(self.backbone, FirstBlock(*frozen)),)
 
     def loss(self, features: Tensors, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross entropy of the head's logits."""
-        loss = F.cross_entropy(self.logits(features), labels - self.first_class)
+        loss = F.cross_entropy(self.training_logits(features), labels - self.first_class)
         return loss, {"cross_entropy": loss}
 
-    def scores_of(self, features: Tensors) -> Tensor:
+    def scores_from_features(self, features: Tensors) -> Tensor:
         """Logits (B, classes seen)."""
         return self.head(*features)
+
+
+LEARNER = AdapterFineTuning

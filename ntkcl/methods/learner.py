@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ntkcl import parallel
-from ntkcl.batches import TaskImages
-from ntkcl.peft import vit
-from ntkcl.settings import Model, Task, Training
+from ntkcl.backbones import vit_blocks
+from ntkcl.devices import distributed
+from ntkcl.settings.models import Model, Training
+from ntkcl.tasks import Task, TaskImages
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -22,25 +22,25 @@ Tensors = tuple[Tensor, ...]
 class Learner(nn.Module):
     """A frozen backbone and what a method adds to it.
 
-    An image goes through `frozen`, `features`, and then `loss` (in training) or `scores_of`. For each task, the loop
+    An image goes through `frozen_forward`, `features`, and then `loss` (in training) or `scores_from_features`. For each task, the loop
     calls `begin_task`, these for every step, `end_task`. What a learner keeps between tasks are its parameters and
     buffers.
 
-    Where the backbone's weights are bfloat16 (`ntkcl.peft.vit.in_precision`), `frozen` and `features` run under
+    Where the backbone's weights are bfloat16 (`ntkcl.backbones.vit_blocks.in_precision`), `frozen_forward` and `features` run under
     autocast; what follows has full precision.
     """
 
     Settings: ClassVar[type[Model]]
 
     first_class = 0
-    """The class of the first column of `logits`."""
+    """The class of the first column of `training_logits`."""
 
-    recalls = False
-    """Whether `recall` is to be called with the images of earlier tasks: then it is an oracle, and no rival."""
+    needs_old_images = False
+    """Whether `revisit_task` is to be called with the images of earlier tasks: then it is an oracle, and no rival."""
 
     def __init__(self, backbone: "VisionTransformer", settings: Model) -> None:
         super().__init__()
-        vit.check(backbone)
+        vit_blocks.check(backbone)
         self.backbone = backbone.requires_grad_(False).eval()
         self.settings = settings
 
@@ -50,9 +50,9 @@ class Learner(nn.Module):
         self.backbone.eval()
         return self
 
-    def grow(self, task: Task) -> None:
-        """Make room for the classes and modules of `task`. Loading a state calls it for every task learned."""
-        raise NotImplementedError
+    def add_task(self, task: Task) -> None:
+        """Add the classes and modules of `task`. Loading a state calls it for every task learned."""
+        self.first_class = task.first_class
 
     def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:
         """What happens before the first step of a task; passes over its training `images` are free.
@@ -61,7 +61,7 @@ class Learner(nn.Module):
         begins again in this way before its training goes on.
         """
 
-    def frozen(self, images: Tensor) -> Tensors:
+    def frozen_forward(self, images: Tensor) -> Tensors:
         """What a task's training does not change, without gradients; the loop may ask for several batches at once.
 
         Args:
@@ -70,7 +70,7 @@ class Learner(nn.Module):
         raise NotImplementedError
 
     def features(self, frozen: Tensors) -> Tensors:
-        """What loss and scores need of the images, from what `frozen` gave, with gradients."""
+        """What loss and scores need of the images, from what `frozen_forward` gave, with gradients."""
         return frozen
 
     def loss(self, features: Tensors, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -85,32 +85,32 @@ class Learner(nn.Module):
     def end_task(self, task: Task, images: TaskImages) -> None:
         """What happens after the last step of a task; passes over its training `images` are free."""
 
-    def recall(self, task: Task, images: TaskImages) -> None:
+    def revisit_task(self, task: Task, images: TaskImages) -> None:
         """What an oracle does after `end_task` with the training `images` of an earlier `task`."""
 
-    def logits(self, features: Tensors) -> Tensor:
+    def training_logits(self, features: Tensors) -> Tensor:
         """What the loss holds against the labels: (B, classes from `first_class` on)."""
-        return self.scores_of(features)[:, self.first_class :]
+        return self.scores_from_features(features)[:, self.first_class :]
 
     def named_features(self, features: Tensors) -> dict[str, Tensor]:
         """The features (B, D) that may be looked at, by name."""
         return {"feature": features[0]}
 
-    def scores_of(self, features: Tensors) -> Tensor:
+    def scores_from_features(self, features: Tensors) -> Tensor:
         """Scores (B, classes seen); the largest is the prediction."""
         raise NotImplementedError
 
-    def see(self, images: Tensor) -> Tensors:
+    def extract_features(self, images: Tensor) -> Tensors:
         """The features of images (B, C, H, W)."""
         with self.autocast():
-            return self.features(self.frozen(images))
+            return self.features(self.frozen_forward(images))
 
     def scores(self, images: Tensor) -> Tensor:
         """Scores (B, classes seen) of images (B, C, H, W)."""
-        return self.scores_of(self.see(images))
+        return self.scores_from_features(self.extract_features(images))
 
     def autocast(self) -> torch.autocast:
-        """The context that `frozen` and `features` run in."""
+        """The context that `frozen_forward` and `features` run in."""
         weight = self.backbone.blocks[0].attn.qkv.weight
         return torch.autocast(weight.device.type, torch.bfloat16, enabled=weight.dtype == torch.bfloat16)
 
@@ -133,7 +133,7 @@ class Learner(nn.Module):
             RuntimeError: names or shapes differ from this learner's.
         """
         for task in learned:
-            self.grow(task)
+            self.add_task(task)
         if (own := set(self.own_tensors())) != set(state):
             raise RuntimeError(f"names differ: {', '.join(sorted(own ^ set(state))[:4])}")
         self.load_state_dict(state, strict=False)
@@ -152,7 +152,7 @@ def class_means(features: Iterable[tuple[Tensor, Tensor]], task: Task) -> Tensor
     for values, labels in features:
         members = F.one_hot(labels - task.first_class, task.size).to(values).T
         sums, counts = sums + members @ values, counts + members.sum(1)
-    sums, counts = parallel.summed(sums), parallel.summed(counts)
+    sums, counts = distributed.all_reduce_sum(sums), distributed.all_reduce_sum(counts)
     if (counts == 0).any():
         raise ValueError(f"no image of class {int((counts == 0).nonzero()[0]) + task.first_class}")
     return sums / counts[:, None]

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ntkcl.batches import TaskImages
+from ntkcl.backbones.vit_blocks import first_block, plain_feature
 from ntkcl.methods.learner import Learner, Tensors, class_means
 from ntkcl.peft.heads import prototype_scores
-from ntkcl.peft.vit import plain_feature, stem
-from ntkcl.settings import Model, Task
+from ntkcl.settings.models import Model
+from ntkcl.tasks import Task, TaskImages
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -25,22 +25,26 @@ class SimpleCIL(Learner):
         super().__init__(backbone, settings)
         self.register_buffer("prototypes", torch.empty(0, backbone.embed_dim))
 
-    def grow(self, task: Task) -> None:
+    def add_task(self, task: Task) -> None:
         """Room for the prototypes of the task's classes."""
+        super().add_task(task)
         rows = self.prototypes.new_zeros(task.size, self.prototypes.shape[1])
         self.prototypes = torch.cat((self.prototypes, rows))
 
     @torch.no_grad()
-    def frozen(self, images: Tensor) -> Tensors:
+    def frozen_forward(self, images: Tensor) -> Tensors:
         """The plain feature (B, d)."""
-        return (plain_feature(self.backbone, stem(self.backbone, images)),)
+        return (plain_feature(self.backbone, first_block(self.backbone, images)),)
 
     @torch.no_grad()
     def end_task(self, task: Task, images: TaskImages) -> None:
         """The class means become the prototypes of the task's classes."""
-        features = ((self.see(batch)[0], labels) for batch, labels in images.in_order())
+        features = ((self.extract_features(batch)[0], labels) for batch, labels in images.eval_batches())
         self.prototypes[task.first_class :] = class_means(features, task)
 
-    def scores_of(self, features: Tensors) -> Tensor:
+    def scores_from_features(self, features: Tensors) -> Tensor:
         """Cosines (B, classes seen) of the features and the prototypes."""
         return prototype_scores(*features, self.prototypes)
+
+
+LEARNER = SimpleCIL

@@ -1,8 +1,8 @@
 """The empirical neural tangent kernel of functions of parameters, and what can be read off it."""
 
 from ntkcl.ntk.empirical import blocks, kernel
-from ntkcl.ntk.outputs import Outputs, Parameters, of_module
-from ntkcl.ntk.products import kernel_product
+from ntkcl.ntk.functions import Outputs, Parameters, of_module
+from ntkcl.ntk.matvec import kernel_product
 from ntkcl.ntk.projection import Estimate, projected_kernel, projection_error
 
 __all__ = [

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ntkcl.ntk.blocks import empty_kernel, pieces, put
+from ntkcl.ntk.functions import Outputs, Parameters
 from ntkcl.ntk.jacobian import Rows, gathered, inner_products, plan, room_for, rows_of
-from ntkcl.ntk.outputs import Outputs, Parameters
-from ntkcl.ntk.pieces import empty_kernel, pieces, put
 from ntkcl.ntk.progress import Progress, counted
 from ntkcl.ntk.structure import Structure
 

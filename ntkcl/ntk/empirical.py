@@ -5,8 +5,8 @@ from typing import Literal
 from torch import Tensor
 
 from ntkcl.ntk.contraction import kernel_by_jacobians
-from ntkcl.ntk.outputs import Outputs, Parameters, detached
-from ntkcl.ntk.products import kernel_by_products
+from ntkcl.ntk.functions import Outputs, Parameters, detached
+from ntkcl.ntk.matvec import kernel_by_matvec
 from ntkcl.ntk.progress import Progress
 from ntkcl.ntk.structure import structures_of
 
@@ -19,7 +19,7 @@ def kernel(
     right: Outputs | None = None,
     *,
     summed: bool = False,
-    method: Literal["jacobian", "products"] = "jacobian",
+    method: Literal["jacobian", "matvec"] = "jacobian",
     memory: int = GIB,
     progress: Progress = False,
 ) -> Tensor:
@@ -29,7 +29,7 @@ def kernel(
         right: None: the same as `left`; half of the entries are then taken from the other half.
         summed: sum over classes c of <J_c(x), J_c(x')>, the trace of each C x C block.
         method: "jacobian" keeps gradients of as many inputs as fit in memory, and computes those of the others anew
-            for each such block. "products" keeps none, and takes a pass over all of `left` for every input and output
+            for each such block. "matvec" keeps none, and takes a pass over all of `left` for every input and output
             of `right` (or the other way round, where that is less).
         memory: bytes that it may hold besides parameters, inputs and result, counted in tensors: what the forward pass
             of one input keeps was looked at, what a backward pass holds for a while is estimated from the largest
@@ -45,11 +45,11 @@ def kernel(
             the method is unknown.
     """
     parameters = detached(parameters)
-    if method not in ("jacobian", "products"):
+    if method not in ("jacobian", "matvec"):
         raise ValueError(f"the method is jacobian or products, not '{method}'")
     structures = structures_of(parameters, left, right, summed)
-    if method == "products":
-        return kernel_by_products(parameters, left, right, structures, summed, memory, progress)
+    if method == "matvec":
+        return kernel_by_matvec(parameters, left, right, structures, summed, memory, progress)
     return kernel_by_jacobians(parameters, left, right, structures, summed, memory, progress)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.func import vjp, vmap
 
-from ntkcl.ntk.outputs import Outputs, Parameters, derivable
+from ntkcl.ntk.functions import Outputs, Parameters, math_attention
 from ntkcl.ntk.structure import Linears, Structure
 
 PASSING = 4  # how many tensors as large as the largest one a pass holds at once, besides those that are kept
@@ -111,7 +111,7 @@ def rows_of(parameters: Parameters, outputs: Outputs, structure: Structure, at_o
         written = torch.cat(written, 1) if written else ones[:, :0]
         return written, [(deltas[name], rows[name]) for name in zeros]
 
-    with derivable(), torch.no_grad():
+    with math_attention(), torch.no_grad():
         return Rows(*vmap(of_one)(*outputs.inputs))
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ntkcl.ntk.blocks import pieces
 from ntkcl.ntk.contraction import Side
+from ntkcl.ntk.functions import Outputs, Parameters, detached
 from ntkcl.ntk.jacobian import Rows, gathered, inner_products, plan
-from ntkcl.ntk.outputs import Outputs, Parameters, detached
-from ntkcl.ntk.pieces import pieces
 from ntkcl.ntk.progress import Progress, counted
 from ntkcl.ntk.structure import structures_of
 

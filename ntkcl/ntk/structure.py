@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from ntkcl.ntk.outputs import Outputs, Parameters, derivable, detached
+from ntkcl.ntk.functions import Outputs, Parameters, detached, math_attention
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def structure_of(parameters: Parameters, outputs: Outputs) -> Structure:
     inputs = tuple(shapes.from_tensor(values) for values in outputs[:1].inputs)
     made, linears = Made(), Linears(leaves)
     hooks = saved_tensors_hooks(made.keep, lambda value: value)
-    with torch.enable_grad(), derivable(), hooks, shapes, made, linears:
+    with torch.enable_grad(), math_attention(), hooks, shapes, made, linears:
         values = outputs.function(leaves, inputs)
     if values.ndim != 2 or len(values) != 1:
         raise ValueError(f"the function gives outputs of shape {tuple(values.shape)} for one input, not (1, C)")

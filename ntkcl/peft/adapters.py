@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ntkcl.peft.vit import Stem, attention_half, class_feature, mlp_branch
+from ntkcl.backbones.vit_blocks import FirstBlock, attention_residual, class_feature, feature_rows, mlp_branch
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -44,13 +44,13 @@ class Adapters(nn.ModuleList):
     def __init__(self, vit: "VisionTransformer", width: int, scale: float, dropout: float) -> None:
         super().__init__(Adapter(vit.embed_dim, width, scale, dropout) for _ in vit.blocks)
 
-    def feature(self, vit: "VisionTransformer", stem: Stem) -> Tensor:
+    def feature(self, vit: "VisionTransformer", first: FirstBlock) -> Tensor:
         """The class feature (B, d).
 
         With h the input of a block's second half, the block's output is h + MLP(LN2 h) + adapter(h).
         """
-        tokens = stem.half + stem.mlp + self[0](stem.half)
+        tokens = first.half + first.mlp + self[0](first.half)
         for index in range(1, len(self)):
-            half = attention_half(vit, index, tokens)
+            half = attention_residual(vit, index, tokens, feature_rows(vit, index))
             tokens = half + mlp_branch(vit, index, half) + self[index](half)
         return class_feature(vit, tokens)

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ntkcl.peft.vit import Stem, attention_half, class_feature, mlp_branch, token_count
+from ntkcl.backbones.vit_blocks import (
+    FirstBlock,
+    attention_residual,
+    class_feature,
+    feature_rows,
+    mlp_branch,
+    token_count,
+)
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -15,20 +22,22 @@ class PatchPrompt(nn.Module):
     """P = LN(W h + b): a linear map over the token axis makes `count` prompts of `tokens` tokens.
 
     It starts at zero throughout, including the scale of LN, which blocks the gradients of W, b and of that scale:
-    only the bias of LN learns. As released, then, a block inserts one learned vector `count` times. Where `is_alive`,
+    only the bias of LN learns. As released, then, a block inserts one learned vector `count` times. Where `trainable`,
     W starts as torch starts a linear map: the prompts are still zero, but all can learn.
     """
 
-    def __init__(self, dim: int, tokens: int, count: int, is_alive: bool = False) -> None:
+    def __init__(self, dim: int, tokens: int, count: int, trainable: bool = False) -> None:
         super().__init__()
-        self.mix = nn.Linear(tokens, count)
+        self.token_map = nn.Linear(tokens, count)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        for zero in (self.norm.weight,) if is_alive else (self.mix.weight, self.mix.bias, self.norm.weight):
+        for zero in (
+            (self.norm.weight,) if trainable else (self.token_map.weight, self.token_map.bias, self.norm.weight)
+        ):
             nn.init.zeros_(zero)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens (B, N, d) to prompts (B, count, d)."""
-        return self.norm(self.mix.weight @ tokens + self.mix.bias[:, None])
+        return self.norm(self.token_map.weight @ tokens + self.token_map.bias[:, None])
 
 
 class PatchPrompts(nn.ModuleList):
@@ -37,14 +46,14 @@ class PatchPrompts(nn.ModuleList):
     Args:
         count: prompts per block.
         scale: factor of the prompts that come in from the block before.
-        is_alive: whether the maps that make the prompts can learn; not so in the released code.
+        trainable: whether the maps that make the prompts can learn; not so in the released code.
     """
 
-    def __init__(self, vit: "VisionTransformer", count: int, scale: float, is_alive: bool = False) -> None:
-        super().__init__(PatchPrompt(vit.embed_dim, token_count(vit), count, is_alive) for _ in vit.blocks)
+    def __init__(self, vit: "VisionTransformer", count: int, scale: float, trainable: bool = False) -> None:
+        super().__init__(PatchPrompt(vit.embed_dim, token_count(vit), count, trainable) for _ in vit.blocks)
         self.scale = scale
 
-    def feature(self, vit: "VisionTransformer", stem: Stem) -> Tensor:
+    def feature(self, vit: "VisionTransformer", first: FirstBlock) -> Tensor:
         """The class feature (B, d).
 
         Prompts enter before LN2 and the MLP. (They stand behind the image's tokens here and behind the class token in
@@ -52,11 +61,11 @@ class PatchPrompts(nn.ModuleList):
         the attention half: nothing for the first block's prompts, the incoming ones from then on. The last block's
         prompts could not reach the class token any more.
         """
-        tokens, count = stem.half + stem.mlp, stem.half.shape[1]
+        tokens, count = first.half + first.mlp, first.half.shape[1]
         if len(self) > 1:
-            tokens = torch.cat((tokens, mlp_branch(vit, 0, self[0](stem.half))), dim=1)
+            tokens = torch.cat((tokens, mlp_branch(vit, 0, self[0](first.half))), dim=1)
         for index in range(1, len(self)):
-            half = entering = attention_half(vit, index, tokens)
+            half = entering = attention_residual(vit, index, tokens, feature_rows(vit, index))
             if index < len(self) - 1:
                 image, incoming = half[:, :count], half[:, count:]
                 entering = torch.cat((image, self[index](image) + self.scale * incoming), dim=1)

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from ntkcl.config import load_backbone, load_dataset, load_method, load_study, report_digest, run_folder, variant_label
 from ntkcl.errors import UserError
-from ntkcl.files import read_json, write_json
-from ntkcl.metrics import summary
-from ntkcl.reporting.published import paper_tables
-from ntkcl.settings import Study
+from ntkcl.metrics.statistics import summary
+from ntkcl.reporting.paper_numbers import paper_tables
+from ntkcl.runs import run_folder, variant_label
+from ntkcl.settings.digest import digest_of
+from ntkcl.settings.files import PARAMS, load_backbone, load_dataset, load_method, load_study
+from ntkcl.settings.studies import Study
+from ntkcl.storage.files import read_json, write_json
 
 METRICS = ("average_accuracy", "final_accuracy", "forgetting", "backward_transfer", "learning_accuracy")
 
@@ -37,7 +39,7 @@ def aggregate(
     Returns:
         What was written: `study`, `title`, `seeds`, `provenance`, `runs` (the content of each `metrics.json`),
         `missing` (names of runs that have none), `splits` (digests by dataset, where runs recorded them), `paper` (see
-        `ntkcl.reporting.published.paper_tables`, with the `provenance` of its runs), `summaries`, one for each
+        `ntkcl.reporting.paper_numbers.paper_tables`, with the `provenance` of its runs), `summaries`, one for each
         (dataset, backbone, variant) in the study's order, see `_summarize`, and `means`, the same means by name.
 
     Raises:
@@ -45,7 +47,9 @@ def aggregate(
             splits or different images, or a run was made for another number of tasks.
     """
     study = load_study(study_name)
-    folders = [run_folder(*names) for names in product(study.datasets, study.backbones, study.variants, study.seeds)]
+    folders = [
+        run_folder(*names) for names in product(study.datasets, study.backbones, study.table_variants, study.seeds)
+    ]
     found = finished(folders, digests or {}, unfinished)
     paper = paper_tables(study, study_name)
     if not found and not paper:
@@ -57,6 +61,19 @@ def aggregate(
     }
     write_json(reports / "metrics.json", content)
     return content
+
+
+def report_digest(study: Study) -> str:
+    """Names what tables and figures take from the settings: titles, labels, notes, and the published numbers."""
+    methods = [load_method(variant.partition("/")[0]) for variant in study.table_variants]
+    datasets = [load_dataset(name) for name in study.datasets]
+    return digest_of(
+        study,
+        [[method.label, method.protocol] for method in methods],
+        [[dataset.label, dataset.note, dataset.task_sizes] for dataset in datasets],
+        [load_backbone(name).label for name in study.backbones],
+        *([(PARAMS / study.published).read_text()] if study.published and (PARAMS / study.published).is_file() else []),
+    )
 
 
 def finished(
@@ -138,7 +155,7 @@ def provenance_of(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 def _summaries(study: Study, found: dict[Path, dict[str, Any]]) -> list[dict[str, Any]]:
     summaries = []
-    for names in product(study.datasets, study.backbones, study.variants):
+    for names in product(study.datasets, study.backbones, study.table_variants):
         folders = [run_folder(*names, seed) for seed in study.seeds]
         summaries.append(_summarize(*names, [found[folder] for folder in folders if folder in found]))
     return summaries

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ntkcl import parallel
+from ntkcl.devices import distributed
 from ntkcl.errors import UserError
-from ntkcl.tensors import read_tensors, those, write_tensors
+from ntkcl.storage.tensors import read_tensors, strip_prefix, write_tensors
 
 FORMAT, VERSION = "ntkcl-checkpoint", 1
 SIGNALS = (signal.SIGTERM, signal.SIGINT)  # clusters send the first before they kill, Ctrl-C the second
@@ -31,7 +31,7 @@ class Checkpoints:
     Args:
         path: the file.
         about: what it belongs to; one that says otherwise is no use.
-        made: what this process makes it with (`ntkcl.provenance`).
+        made: what this process makes it with (`ntkcl.storage.provenance`).
         pause: seconds between two checkpoints; one of 0 is written after every step.
     """
 
@@ -40,7 +40,7 @@ class Checkpoints:
         self._last, self._told = time.monotonic(), 0
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
+    def handle_signals(self) -> Iterator[None]:
         """Take signals as a wish to stop after the present step. A second Ctrl-C stops at once."""
 
         def told(number: int, frame: Any) -> None:
@@ -55,14 +55,14 @@ class Checkpoints:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def wanted(self, pause: float | None = None) -> tuple[bool, int]:
+    def should_save(self, pause: float | None = None) -> tuple[bool, int]:
         """Whether to write one now, and the number of the signal that told any of the processes to stop, or 0.
 
         Args:
             pause: seconds since the last one, where they are not those of always.
         """
         is_due = time.monotonic() - self._last >= (self.pause if pause is None else pause)
-        due, told = parallel.largest(torch.tensor([is_due, self._told])).tolist()
+        due, told = distributed.all_reduce_max(torch.tensor([is_due, self._told])).tolist()
         return bool(due or told), told
 
     def write(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ class Checkpoints:
             UserError: the file cannot be written, and the process was told to stop; else that is a warning.
         """
         self._last = time.monotonic()
-        if parallel.rank() > 0:
+        if distributed.rank() > 0:
             return
         try:
             about = {"format": FORMAT, "version": VERSION, "provenance": self.made_with} | self.about | about
@@ -89,11 +89,11 @@ class Checkpoints:
             learner: the learner's own tensors, whose names and shapes must be those that were written.
         """
         saved, problem = self._read(learner) if self.path.exists() else (None, "")
-        if not all(parallel.all_of(saved is not None)):  # all processes go on, or none
-            if problem and parallel.rank() == 0:
+        if not all(distributed.all_gather_object(saved is not None)):  # all processes go on, or none
+            if problem and distributed.rank() == 0:
                 print(f"warning: {problem}; the task begins anew", file=sys.stderr, flush=True)
             return None
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             steps = len(saved[0]["losses"])
             print(f"going on from {self.path}, after {steps} steps", file=sys.stderr, flush=True)
         earlier = [made for made in saved[1]["provenance"] if made not in self.made_with]
@@ -102,7 +102,7 @@ class Checkpoints:
 
     def delete(self) -> None:
         """Remove the file: the task is learned."""
-        if parallel.rank() == 0:
+        if distributed.rank() == 0:
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
@@ -117,6 +117,6 @@ class Checkpoints:
                 then = str(about.get(name))[:12]
                 return None, f"{self.path} was made with other {name.replace('_', ' ')} ({then}, now {str(now)[:12]})"
         shapes = {name: tensor.shape for name, tensor in learner.items()}
-        if {name: tensor.shape for name, tensor in those("learner", tensors).items()} != shapes:
+        if {name: tensor.shape for name, tensor in strip_prefix("learner", tensors).items()} != shapes:
             return None, f"{self.path} holds other tensors than this learner"
         return (tensors, about), ""

@@ -8,17 +8,18 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from ntkcl import parallel
-from ntkcl.config import Run
-from ntkcl.data.loading import ArrayImages, ViewedImages
-from ntkcl.data.stream import TaskStream
-from ntkcl.files import write_atomically, write_json
+from ntkcl.data.loading.batches import ArrayImages, TransformedImages
+from ntkcl.data.loading.task_stream import TaskStream
+from ntkcl.devices import distributed
+from ntkcl.devices.compute import precision_on
 from ntkcl.methods.learner import Learner
-from ntkcl.metrics import run_metrics
-from ntkcl.provenance import provenance
-from ntkcl.settings import Task, tasks_of
+from ntkcl.metrics.continual import run_metrics
+from ntkcl.runs import Run
+from ntkcl.storage.files import write_atomically, write_json
+from ntkcl.storage.provenance import provenance
+from ntkcl.tasks import Task, tasks_of
+from ntkcl.training.parts import backbone_of, new_learner, stream_of
 from ntkcl.training.state import load_state
-from ntkcl.training.train import backbone_of, new_learner, precision_on
 
 
 def evaluate(run: Run, device: torch.device) -> dict:
@@ -29,8 +30,8 @@ def evaluate(run: Run, device: torch.device) -> dict:
     Returns:
         The content of `metrics.json`.
     """
-    parallel.start(device)
-    stream, sizes = TaskStream.of(run), run.dataset.task_sizes
+    distributed.start(device)
+    stream, sizes = stream_of(run), run.dataset.task_sizes
     learners, made_with = _learners(run, stream, device)
     predictions = _predictions(learners, stream, sizes, device)
     content = {
@@ -40,7 +41,7 @@ def evaluate(run: Run, device: torch.device) -> dict:
         "data": stream.summary,
         "metrics": run_metrics(predictions, sizes, run.method.protocol),
     }
-    if parallel.rank() == 0:
+    if distributed.rank() == 0:
         # gzip's header would hold the time and a name: without them, equal predictions are equal bytes
         table = gzip.compress(predictions.to_csv(index=False, float_format="%.6g").encode(), mtime=0)
         write_atomically(run.folder / "predictions.csv.gz", lambda path: path.write_bytes(table))
@@ -51,7 +52,7 @@ def evaluate(run: Run, device: torch.device) -> dict:
 def _learners(run: Run, stream: TaskStream, device: torch.device) -> tuple[list[Learner], list[dict]]:
     """The learner after each task, all on one backbone, and what they and this evaluation are made with."""
     backbone = backbone_of(run, device).to(device)
-    learners, made_with = [], [provenance(device.type, precision_on(device, run.training))]
+    learners, made_with = [], [provenance(device.type, precision_on(device, run.training.precision))]
     for task in run.tasks:
         learner = new_learner(run, backbone)
         about = load_state(run.state_path(task.index), learner, run, run.tasks[: task.index + 1], stream)
@@ -74,21 +75,21 @@ def _predictions(learners: list[Learner], stream: TaskStream, sizes: list[int], 
         for task, (score, predicted) in zip(later, best, strict=True):
             columns = {"class": images.labels.numpy(), "predicted": predicted.numpy(), "score": score.numpy()}
             tables.append(pd.DataFrame({"task": task.index, "image": images.ids} | columns))
-    row = {name: row for row, name in enumerate(stream.images.labels.ids)}
+    row = {name: row for row, name in enumerate(stream.images.manifest.ids)}
     table = pd.concat(tables)
     return table.iloc[np.lexsort((table["image"].map(row), table["task"]))].reset_index(drop=True)
 
 
 @torch.no_grad()
 def _best(
-    learners: list[Learner], later: list[Task], images: ArrayImages | ViewedImages
+    learners: list[Learner], later: list[Task], images: ArrayImages | TransformedImages
 ) -> list[tuple[Tensor, Tensor]]:
     """The best score of each image and its class after each task, by the task's learner or by the only one."""
     parts = [[] for _ in later]
-    for batch, _ in images.in_order():
+    for batch, _ in images.eval_batches():
         scores = [learner.scores(batch) for learner in learners]
         for part, task, of_task in zip(parts, later, cycle(scores), strict=False):
             part.append(of_task[:, : task.classes_seen].max(dim=1))
     shares = [tuple(torch.cat(column).cpu() for column in zip(*part, strict=True)) for part in parts]
-    everywhere = zip(*parallel.all_of(shares), strict=True)
+    everywhere = zip(*distributed.all_gather_object(shares), strict=True)
     return [tuple(torch.cat(column) for column in zip(*of_task, strict=True)) for of_task in everywhere]

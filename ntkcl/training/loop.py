@@ -10,13 +10,13 @@ from itertools import islice
 import torch
 from torch import Tensor, optim
 
-from ntkcl import parallel
-from ntkcl.batches import TaskImages
-from ntkcl.draws import random_state, set_random_state
+from ntkcl.devices import distributed
+from ntkcl.devices.random_state import random_state, set_random_state
 from ntkcl.errors import UserError
 from ntkcl.methods.learner import Learner, Tensors
-from ntkcl.settings import Task, Training
-from ntkcl.tensors import named, those
+from ntkcl.settings.models import Training
+from ntkcl.storage.tensors import add_prefix, strip_prefix
+from ntkcl.tasks import Task, TaskImages
 from ntkcl.training.checkpoint import Checkpoints, Stopped
 
 WORTH_SAVING = 10.0  # seconds of training that are saved before a task's end
@@ -63,7 +63,7 @@ def learn_task(
         checkpoints: where training is saved from time to time, and goes on from.
         ahead: how many batches the frozen part of the learner looks at together.
         compile_mode: of torch.compile for what goes through the ViT, as "default"; None: not compiled.
-        earlier: earlier tasks and their images, taken one by one after this task, for an oracle (`Learner.recalls`).
+        earlier: earlier tasks and their images, taken one by one after this task, for an oracle (`Learner.needs_old_images`).
 
     Returns:
         The losses of every step.
@@ -71,10 +71,10 @@ def learn_task(
     Raises:
         UserError: a loss is not finite, the process was told to stop (`Stopped`), or images for an oracle are missing.
     """
-    if learner.recalls and task.index and earlier is None:
+    if learner.needs_old_images and task.index and earlier is None:
         raise UserError("this is an oracle, which needs the images of all earlier tasks; choose other settings")
-    learner.grow(task)
-    parallel.same_everywhere(learner)
+    learner.add_task(task)
+    distributed.broadcast_parameters(learner)
     learner.eval()
     learner.begin_task(task, images, training)
     log = LossLog()
@@ -83,7 +83,7 @@ def learn_task(
     learner.eval()
     learner.end_task(task, images)
     for old, old_images in earlier or ():
-        learner.recall(old, old_images)
+        learner.revisit_task(old, old_images)
     return log
 
 
@@ -100,9 +100,11 @@ class _Training:
         compile_mode: str | None,
     ) -> None:
         self.learner, self.task, self.training = learner, task, training
-        self.frozen, self.features = learner.frozen, learner.features
+        self.frozen_forward, self.features = learner.frozen_forward, learner.features
         if compile_mode:
-            self.frozen, self.features = (torch.compile(f, mode=compile_mode) for f in (self.frozen, self.features))
+            self.frozen_forward, self.features = (
+                torch.compile(f, mode=compile_mode) for f in (self.frozen_forward, self.features)
+            )
         self.checkpoints, self.ahead = checkpoints, ahead
         self.epochs, self.parameters = _epochs(training, task), learner.trained_parameters()
         self.optimizer = _optimizer(self.parameters, training, _lr(training, task))
@@ -116,7 +118,7 @@ class _Training:
         """All epochs, or those that a checkpoint leaves."""
         if self.checkpoints and (saved := self.checkpoints.read(self.learner.own_tensors())):
             self._go_on_from(*saved)
-        with self.checkpoints.watching() if self.checkpoints else nullcontext():
+        with self.checkpoints.handle_signals() if self.checkpoints else nullcontext():
             self._run_epochs(images, on_epoch)
         self.optimizer.zero_grad()
         return self.log
@@ -143,7 +145,7 @@ class _Training:
         self.learner.train()
         now, self.before_epoch = random_state(), self.before_epoch if self.done else random_state()
         set_random_state(self.before_epoch)  # the order and the views are drawn first
-        batches = iter(images.epoch(self.training.batch_size, self.done))
+        batches = iter(images.train_batches(self.training.batch_size, self.done))
         if self.done:
             set_random_state(now)
         while group := tuple(islice(batches, self.ahead)):
@@ -157,19 +159,19 @@ class _Training:
         """What the frozen part makes of several batches together, batch by batch, and their labels."""
         pictures, labels = zip(*group, strict=True)
         with self.learner.autocast():
-            frozen = self.frozen(torch.cat(pictures) if len(group) > 1 else pictures[0])
+            frozen = self.frozen_forward(torch.cat(pictures) if len(group) > 1 else pictures[0])
         parts = zip(*(tensor.split([len(part) for part in pictures]) for tensor in frozen), strict=True)
         return zip(parts, labels, strict=True)
 
     def _step(self, frozen: Tensors, labels: Tensor) -> None:
         with self.learner.autocast():
             features = self.features(frozen)
-        features = tuple(parallel.whole_batch(feature, len(labels)) for feature in features)
-        with parallel.same_draws():
+        features = tuple(distributed.all_gather_rows(feature, len(labels)) for feature in features)
+        with distributed.shared_random_state():
             total, terms = self.learner.loss(features, labels)
         self.optimizer.zero_grad(set_to_none=False)
         total.backward()
-        parallel.average_gradients(self.parameters)
+        distributed.average_gradients(self.parameters)
         self.optimizer.step()
         self.pending.append(torch.stack([total.detach(), *(term.detach() for term in terms.values())]))
         self.log.columns = (*LossLog.columns, *terms)
@@ -190,7 +192,7 @@ class _Training:
                 )
 
     def _save_if_wanted(self, pause: float | None = None) -> None:
-        wanted, told = self.checkpoints.wanted(pause)
+        wanted, told = self.checkpoints.should_save(pause)
         if wanted:
             self._look_at_losses()
             self.checkpoints.write(*self._saved())
@@ -203,25 +205,25 @@ class _Training:
 
     def _saved(self) -> tuple[dict[str, Tensor], dict]:
         """All that the rest of the task depends on."""
-        tensors = named("learner", self.learner.own_tensors())
+        tensors = add_prefix("learner", self.learner.own_tensors())
         tensors["losses"] = torch.tensor(self.log.rows, dtype=torch.float64)
         for index, state in self.optimizer.state_dict()["state"].items():
-            tensors |= named(f"optimizer/{index}", {key: torch.as_tensor(value) for key, value in state.items()})
-        for rank, (now, before) in enumerate(parallel.all_of((random_state(), self.before_epoch))):
-            tensors |= named(f"now/{rank}", now) | named(f"before/{rank}", before)
+            tensors |= add_prefix(f"optimizer/{index}", {key: torch.as_tensor(value) for key, value in state.items()})
+        for rank, (now, before) in enumerate(distributed.all_gather_object((random_state(), self.before_epoch))):
+            tensors |= add_prefix(f"now/{rank}", now) | add_prefix(f"before/{rank}", before)
         return tensors, {"epoch": self.epoch, "done": self.done, "columns": self.log.columns}
 
     def _go_on_from(self, tensors: dict[str, Tensor], about: dict) -> None:
-        self.learner.load_state(those("learner", tensors))
+        self.learner.load_state(strip_prefix("learner", tensors))
         self.epoch, self.done = about["epoch"], about["done"]
         self.log = LossLog(tuple(about["columns"]), tensors["losses"].tolist())
         state = {}
-        for name, tensor in those("optimizer", tensors).items():
+        for name, tensor in strip_prefix("optimizer", tensors).items():
             index, _, key = name.partition("/")
             state.setdefault(int(index), {})[key] = tensor
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
-        set_random_state(those(f"now/{parallel.rank()}", tensors))
-        self.before_epoch = those(f"before/{parallel.rank()}", tensors)
+        set_random_state(strip_prefix(f"now/{distributed.rank()}", tensors))
+        self.before_epoch = strip_prefix(f"before/{distributed.rank()}", tensors)
 
 
 def _lr(training: Training, task: Task) -> float:

@@ -9,16 +9,17 @@ from typing import Any
 
 from torch import Tensor
 
-from ntkcl import backbones
-from ntkcl.config import Run
-from ntkcl.data.stream import TaskStream
-from ntkcl.draws import random_state, set_random_state
+from ntkcl.backbones.files import weights_metadata
+from ntkcl.data.loading.task_stream import TaskStream
+from ntkcl.devices.random_state import random_state, set_random_state
 from ntkcl.errors import UserError
 from ntkcl.methods.learner import Learner
-from ntkcl.settings import Images, Model, Task, Training
-from ntkcl.tensors import named, read_tensors, those, write_tensors
+from ntkcl.runs import Run
+from ntkcl.settings.models import Model, Preprocessing, Training
+from ntkcl.storage.tensors import add_prefix, read_tensors, strip_prefix, write_tensors
+from ntkcl.tasks import Task
 
-FORMAT, VERSION = "ntkcl-state", 2
+FORMAT, VERSION = "ntkcl-state", 3
 
 
 def save_state(path: Path, learner: Learner, run: Run, task: Task, stream: TaskStream, made_with: list[dict]) -> None:
@@ -34,8 +35,8 @@ def save_state(path: Path, learner: Learner, run: Run, task: Task, stream: TaskS
     about |= {"classes": stream.classes[: task.classes_seen], "provenance": made_with[-1], "earlier": made_with[:-1]}
     about["content"] = stream.summary["content"]
     about["task_sizes"] = [each.size for each in run.tasks[: task.index + 1]]
-    weights = backbones.about(run.backbone_name)
-    about["model"] = about_model(run.method.learner, weights, run.settings, run.training, run.images)
+    weights = weights_metadata(run.backbone_name)
+    about["model"] = model_config(run.method.learner, weights, run.settings, run.training, run.preprocessing)
     write_state(path, learner, about)
 
 
@@ -57,9 +58,9 @@ def load_state(path: Path, learner: Learner, run: Run, learned: Iterable[Task], 
         raise UserError(f"{path} is the state of task {about.get('task')} of {about.get('run')}; {remedy}")
     if about["content"] != stream.summary["content"]:
         raise UserError(f"{path} was learned on other images than those in data/{run.dataset_name} now; {remedy}")
-    if about["model"]["weights"] != backbones.about(run.backbone_name)["fingerprint"]:
+    if about["model"]["weights"] != weights_metadata(run.backbone_name)["fingerprint"]:
         raise UserError(f"{path} was learned on other weights than those of {run.backbone_name} now; {remedy}")
-    take_up(learner, tensors, learned, f"{path} does not fit its method", remedy)
+    restore_learner(learner, tensors, learned, f"{path} does not fit its method", remedy)
     return about
 
 
@@ -69,28 +70,30 @@ def write_state(path: Path, learner: Learner, about: dict[str, Any]) -> None:
     Raises:
         UserError: the file cannot be written.
     """
-    tensors = named("learner", learner.own_tensors()) | named("random", random_state())
+    tensors = add_prefix("learner", learner.own_tensors()) | add_prefix("random", random_state())
     write_tensors(path, tensors, {"format": FORMAT, "version": VERSION} | about)
 
 
-def take_up(learner: Learner, tensors: dict[str, Tensor], learned: Iterable[Task], problem: str, remedy: str) -> None:
+def restore_learner(
+    learner: Learner, tensors: dict[str, Tensor], learned: Iterable[Task], problem: str, remedy: str
+) -> None:
     """Give `learner` the `tensors` of a state after the tasks `learned`, and torch its random state.
 
     Raises:
         UserError: `problem` and `remedy`, if they do not fit.
     """
     try:
-        learner.load_state(those("learner", tensors), learned)
-        set_random_state(those("random", tensors))
+        learner.load_state(strip_prefix("learner", tensors), learned)
+        set_random_state(strip_prefix("random", tensors))
     except (RuntimeError, KeyError) as error:
         raise UserError(f"{problem} ({' '.join(str(error).split())[:160]}); {remedy}") from error
 
 
-def about_model(
-    learner: str, backbone: dict[str, Any], settings: Model, training: Training, images: Images
+def model_config(
+    learner: str, backbone: dict[str, Any], settings: Model, training: Training, preprocessing: Preprocessing
 ) -> dict[str, Any]:
     """What is needed to build a model again, in plain types; `backbone` is what its file says about itself."""
-    models = {"settings": settings, "training": training, "images": images}
+    models = {"settings": settings, "training": training, "preprocessing": preprocessing}
     about = {name: model.model_dump(mode="json") for name, model in models.items()}
     about |= {"learner": learner, "backbone": backbone["backbone"], "weights": backbone["fingerprint"]}
     return about | {"architecture": backbone["architecture"]}

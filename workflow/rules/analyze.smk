@@ -24,7 +24,7 @@ rule measure_kernel:
     message:
         "kernel: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "ntkcl kernel {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
+        "ntkcl measure-kernel {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
         " --device {config[device]} --threads {threads} > {log} 2>&1"
 
 
@@ -48,7 +48,7 @@ if study.reference:
         message:
             "compare the variants of study {params.study}"
         shell:
-            "ntkcl analyze {params.study} > {log} 2>&1"
+            "ntkcl report compare {params.study} > {log} 2>&1"
 
     rule analysis_figures:
         input:
@@ -64,4 +64,4 @@ if study.reference:
         message:
             "figures of the analysis"
         shell:
-            "ntkcl figures --analysis > {log} 2>&1"
+            "ntkcl report figures --analysis > {log} 2>&1"

@@ -45,4 +45,4 @@ rule track_run:
     message:
         "log to W&B: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "ntkcl track {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed} > {log} 2>&1"
+        "ntkcl log-wandb {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed} > {log} 2>&1"

@@ -4,7 +4,7 @@ sections = ["Tables", "Accuracy"]
 sections += ["Published and reproduced"] if study.tables else []
 sections += ["Ablations", "Three factors", "Inside the kernel"] if study.reference else []
 
-IN_REPORT = {  # the section of each, and its title; the caption is reports/captions/NAME.rst
+IN_REPORT = {  # the section of each, and its title; the caption is workflow/report/NAME.rst
     "tables": ("Tables", "All metrics"),
     "analysis": ("Tables", "Comparisons: ablations, factors, kernels"),
     "accuracy": ("Accuracy", "Accuracy over the tasks"),
@@ -29,7 +29,7 @@ def in_report(path):
         path,
         category=f"{sections.index(section) + 1}. {section}",  # Snakemake sorts them by name
         labels={"Title": title},
-        caption=f"../../reports/captions/{name}.rst",
+        caption=f"../report/{name}.rst",
     )
 
 
@@ -55,7 +55,7 @@ rule aggregate:
     message:
         "collect the metrics of study {params.study}"
     shell:
-        "ntkcl aggregate {params.study} > {log} 2>&1"
+        "ntkcl report aggregate {params.study} > {log} 2>&1"
 
 
 rule figures:
@@ -70,7 +70,7 @@ rule figures:
     message:
         "figures"
     shell:
-        "ntkcl figures > {log} 2>&1"
+        "ntkcl report figures > {log} 2>&1"
 
 
 rule tables:
@@ -91,4 +91,4 @@ rule tables:
     message:
         "tables"
     shell:
-        "ntkcl tables > {log} 2>&1"
+        "ntkcl report tables > {log} 2>&1"

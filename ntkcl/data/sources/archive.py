@@ -8,13 +8,15 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, model_validator
 
-from ntkcl.data.decoding import is_image
-from ntkcl.data.images import FileSet, Labels
-from ntkcl.data.sources.archives import contents, members
-from ntkcl.data.sources.lists import Lists, listed, with_groups
-from ntkcl.data.sources.splits import Folders, Stratified, known_split, stratified, with_both_splits
+from ntkcl.data.prepared.decoding import is_image
+from ntkcl.data.prepared.manifest import Manifest
+from ntkcl.data.prepared.packed import FileSet
+from ntkcl.data.sources.common.archives import contents, members
+from ntkcl.data.sources.common.lists import Lists, listed, with_groups
+from ntkcl.data.sources.common.options import Source
+from ntkcl.data.sources.common.splits import Folders, Stratified, known_split, stratified, with_both_splits
 from ntkcl.errors import UserError, nearest
-from ntkcl.settings import Model
+from ntkcl.settings.models import Model
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -59,7 +61,7 @@ def make(options: Options, files: Mapping[str, Path]) -> FileSet:
     found = _found(options, files)
     splits, class_names = _split(found, options, files)
     ids = sorted(splits)
-    labels = Labels(ids, [found[name].class_name for name in ids], [splits[name] for name in ids], class_names)
+    labels = Manifest(ids, [found[name].class_name for name in ids], [splits[name] for name in ids], class_names)
     return FileSet(with_both_splits(labels), _contents(ids, found, files))
 
 
@@ -133,3 +135,6 @@ def _contents(ids: list[str], found: dict[str, Found], files: Mapping[str, Path]
     for archive, rows in wanted.items():
         for member, content in contents(files[archive], rows):
             yield rows[member], content
+
+
+SOURCE = Source(Options, make)

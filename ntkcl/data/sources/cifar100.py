@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ntkcl.data.images import ImageSet, Labels
-from ntkcl.data.sources.archives import contents
+from ntkcl.data.prepared.arrays import ImageSet
+from ntkcl.data.prepared.manifest import Manifest
+from ntkcl.data.sources.common.archives import contents
+from ntkcl.data.sources.common.options import Source
 from ntkcl.errors import UserError
-from ntkcl.settings import Model
+from ntkcl.settings.models import Model
 
 FOLDER = "cifar-100-python"
 SHAPE = (3, 32, 32)
@@ -35,7 +37,7 @@ def make(options: Options, files: Mapping[str, Path]) -> ImageSet:
         parts = {split: _unpickled(found[name]) for split, name in names.items()}
         class_names = parts.pop("meta")["fine_label_names"]
         images = np.concatenate([part["data"].reshape(-1, *SHAPE) for part in parts.values()])
-        labels = Labels(
+        labels = Manifest(
             [f"{split}/{index:05d}" for split, part in parts.items() for index in range(len(part["data"]))],
             [class_names[label] for part in parts.values() for label in part["fine_labels"]],
             [split for split, part in parts.items() for _ in part["data"]],
@@ -66,3 +68,6 @@ class _ArraysOnly(pickle.Unpickler):
 
 def _unpickled(content: bytes) -> dict[str, Any]:
     return _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
+
+
+SOURCE = Source(Options, make)

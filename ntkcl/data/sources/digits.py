@@ -5,9 +5,11 @@ from typing import Literal
 import torch
 from torch.nn.functional import interpolate
 
-from ntkcl.data.images import ImageSet, Labels
+from ntkcl.data.prepared.arrays import ImageSet
+from ntkcl.data.prepared.manifest import Manifest
+from ntkcl.data.sources.common.options import Source
 from ntkcl.errors import UserError
-from ntkcl.settings import Count, Fraction, Model
+from ntkcl.settings.models import Count, Fraction, Model
 
 LARGEST = 16.0  # the grey values of the source are 0..16
 
@@ -41,7 +43,7 @@ def make(options: Options) -> ImageSet:
     labels = torch.from_numpy(source.target)
     chosen, splits = _split(labels, options)
     return ImageSet(
-        Labels(
+        Manifest(
             [f"digit{index:04d}" for index in chosen.tolist()],
             [str(label) for label in labels[chosen].tolist()],
             splits,
@@ -74,3 +76,6 @@ def _stratified(
         held_out.append(members[:count])
         kept.append(members[count:])
     return torch.cat(kept), torch.cat(held_out)
+
+
+SOURCE = Source(Options, make)

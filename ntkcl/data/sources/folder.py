@@ -8,12 +8,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ntkcl.data.decoding import is_image
-from ntkcl.data.images import FileSet, Labels
-from ntkcl.data.sources.lists import with_groups
-from ntkcl.data.sources.splits import Folders, Stratified, known_split, stratified, with_both_splits
+from ntkcl.data.prepared.decoding import is_image
+from ntkcl.data.prepared.manifest import Manifest
+from ntkcl.data.prepared.packed import FileSet
+from ntkcl.data.sources.common.lists import with_groups
+from ntkcl.data.sources.common.options import Source
+from ntkcl.data.sources.common.splits import Folders, Stratified, known_split, stratified, with_both_splits
 from ntkcl.errors import UserError
-from ntkcl.settings import Model
+from ntkcl.settings.models import Model
 
 SPLIT_PATTERN = r"(?P<image>(?P<split>train|test|val)/(?P<class>[^/]+)/.+)"
 
@@ -58,7 +60,7 @@ def make(options: Options) -> FileSet:
         splits = [_split_of(match, folder) for match in matches]
     else:
         splits = stratified(ids, classes, options.split)
-    labels = with_both_splits(Labels(ids, classes, splits))
+    labels = with_both_splits(Manifest(ids, classes, splits))
     return FileSet(labels, contents_of(paths))
 
 
@@ -101,3 +103,6 @@ def _images(folder: Path) -> Iterator[str]:
 def _split_of(match: re.Match, folder: Path) -> str:
     name = match.groupdict().get("split") or ""
     return "test" if name == "val" else known_split(name, f"{folder / match.string}")
+
+
+SOURCE = Source(Options, make)

@@ -6,9 +6,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ntkcl.data.images import ImageSet, Labels
-from ntkcl.data.sources.rendering import render
-from ntkcl.settings import Count, Model
+from ntkcl.data.prepared.arrays import ImageSet
+from ntkcl.data.prepared.manifest import Manifest
+from ntkcl.data.sources.common.options import Source
+from ntkcl.data.sources.common.rendering import render
+from ntkcl.settings.models import Count, Model
 
 # The rule by which these were chosen once: take the characters of U+0391-03C9, U+0402-0491, U+2190-2199, U+21D0-21D9
 # and U+2200-2310 that all 14 fonts below have and that do not decompose; draw them filled at 32x32, blur by one pixel
@@ -73,9 +75,12 @@ def make(options: Options) -> ImageSet:
                     classes.append(unicodedata.name(character).lower())
                     splits.append(split)
                     ids.append(f"U+{ord(character):04X}/{font}/{copy}")
-    return ImageSet(Labels(ids, classes, splits), torch.from_numpy(np.stack(images))[:, None])
+    return ImageSet(Manifest(ids, classes, splits), torch.from_numpy(np.stack(images))[:, None])
 
 
 def _changes(generator: np.random.Generator) -> dict[str, Any]:
     rotation, scale, right, down = generator.uniform(-1, 1, 4)
     return {"rotation": ROTATION * rotation, "scale": 1 + SCALE * scale, "shift": (SHIFT * right, SHIFT * down)}
+
+
+SOURCE = Source(Options, make)

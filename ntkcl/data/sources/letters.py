@@ -6,9 +6,11 @@ import unicodedata
 import numpy as np
 import torch
 
-from ntkcl.data.images import ImageSet, Labels
-from ntkcl.data.sources.rendering import covered, render
-from ntkcl.settings import Count, Fraction, Model
+from ntkcl.data.prepared.arrays import ImageSet
+from ntkcl.data.prepared.manifest import Manifest
+from ntkcl.data.sources.common.options import Source
+from ntkcl.data.sources.common.rendering import covered, render
+from ntkcl.settings.models import Count, Fraction, Model
 
 STIX = ["STIXGeneral", "STIXGeneralItalic", "STIXGeneralBol", "STIXGeneralBolIta"]
 FONTS = [
@@ -44,7 +46,9 @@ def make(options: Options) -> ImageSet:
         unique.setdefault((letter, image.tobytes()), (image, f"U+{ord(character):04X}/{font}"))
     classes = [letter for letter, _ in unique]
     images, ids = zip(*unique.values(), strict=True)
-    return ImageSet(Labels(list(ids), classes, _splits(classes, options)), torch.from_numpy(np.stack(images))[:, None])
+    return ImageSet(
+        Manifest(list(ids), classes, _splits(classes, options)), torch.from_numpy(np.stack(images))[:, None]
+    )
 
 
 def _alphabets(font: str) -> list[tuple[str, str]]:
@@ -61,3 +65,6 @@ def _splits(classes: list[str], options: Options) -> list[str]:
         members = np.flatnonzero(np.array(classes) == letter)
         splits[generator.permutation(members)[: round(options.held_out * len(members))]] = "test"
     return splits.tolist()
+
+
+SOURCE = Source(Options, make)

@@ -3,11 +3,13 @@
 import csv
 from pathlib import Path
 
-from ntkcl.data.images import FileSet, Labels
+from ntkcl.data.prepared.manifest import Manifest
+from ntkcl.data.prepared.packed import FileSet
+from ntkcl.data.sources.common.options import Source
+from ntkcl.data.sources.common.splits import Stratified, known_split, stratified, with_both_splits
 from ntkcl.data.sources.folder import contents_of, same_files
-from ntkcl.data.sources.splits import Stratified, known_split, stratified, with_both_splits
 from ntkcl.errors import UserError
-from ntkcl.settings import Model
+from ntkcl.settings.models import Model
 
 COLUMNS = (["label", "path"], ["label", "path", "split"])
 
@@ -41,7 +43,7 @@ def make(options: Options) -> FileSet:
         splits = [known_split(row["split"], f"{table}, line {line}") for line, row in rows.items()]
     else:
         splits = stratified(names, classes, options.split)
-    labels = with_both_splits(Labels(names, classes, splits))
+    labels = with_both_splits(Manifest(names, classes, splits))
     return FileSet(labels, contents_of(paths))
 
 
@@ -65,3 +67,6 @@ def _rows(table: Path) -> dict[int, dict[str, str]]:
     if not rows:
         raise UserError(f"{table} names no image; add a line for each")
     return rows
+
+
+SOURCE = Source(Options, make)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ntkcl.reporting.figures.accuracy import accuracy_figure
-    from ntkcl.reporting.figures.writing import write_analysis_figures, write_figures
+    from ntkcl.reporting.figures.render import write_analysis_figures, write_figures
 
 FIGURES = ("accuracy", "matrices", "forgetting")  # of every study, from its metrics
 PUBLISHED_FIGURES = ("published",)  # of a study that reproduces a paper's tables, beside these

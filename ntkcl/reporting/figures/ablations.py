@@ -5,8 +5,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ntkcl.reporting.figures.contents import settings_of
-from ntkcl.reporting.figures.style import COLOURS, balanced, grid, panels, sentence
+from ntkcl.reporting.figures.analysis_data import settings_of
+from ntkcl.reporting.figures.style import COLORS, balanced, grid, panels, placeholder_figure
 
 METRIC = "average_accuracy"
 WORDS = 38  # characters in a line of a label
@@ -18,7 +18,7 @@ def ablations_figure(content: dict[str, Any]) -> Figure:
     """Forest plot of the average accuracy: difference to the reference, paired by seed, with its 95 % interval."""
     groups = [group for group in content.get("ablations", []) if any(map(_cells, group["rows"]))]
     if not groups:
-        return sentence("No ablation has finished yet.")
+        return placeholder_figure("No ablation has finished yet.")
     headings, places, height = _places(groups)
     settings = settings_of(content)
     figure, axes = panels(len(settings), len(settings), LINE * height, 0.8)
@@ -74,9 +74,9 @@ def _draw(panel: Axes, places: list[Place], setting: str) -> None:
             low, high = cell["low"], cell["high"]
             clear = low is not None and (low > 0 or high < 0)
             if low is not None:
-                panel.plot([low, high], [place, place], color=COLOURS[0], linewidth=1)
-            face = COLOURS[0] if clear else "white"
-            panel.plot(cell["mean"], place, marker="o", markersize=4, mew=0.8, mec=COLOURS[0], mfc=face)
+                panel.plot([low, high], [place, place], color=COLORS[0], linewidth=1)
+            face = COLORS[0] if clear else "white"
+            panel.plot(cell["mean"], place, marker="o", markersize=4, mew=0.8, mec=COLORS[0], mfc=face)
     panel.spines["left"].set_visible(False)
     _scale(panel)
     grid(panel, "x")

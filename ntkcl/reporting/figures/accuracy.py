@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ntkcl.reporting.figures.style import PAGE, WIDTH, grid, legend_below, panels, sentence, variant_styles
+from ntkcl.reporting.figures.style import PAGE, WIDTH, grid, legend_below, panels, placeholder_figure, variant_styles
 
 
 def accuracy_figure(content: dict[str, Any]) -> Figure:
@@ -15,7 +15,7 @@ def accuracy_figure(content: dict[str, Any]) -> Figure:
     styles = variant_styles(content["summaries"])
     summaries = [row for row in content["summaries"] if row["seeds"]]
     if not summaries:
-        return sentence("No run has finished yet.")
+        return placeholder_figure("No run has finished yet.")
     groups = [list(rows) for _, rows in groupby(summaries, key=lambda row: (row["dataset"], row["backbone"]))]
     columns = min(len(groups), 3)
     ncols = 4 if columns > 1 else 3

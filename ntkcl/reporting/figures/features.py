@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ntkcl.reporting.figures.contents import Arrays, examples_of
-from ntkcl.reporting.figures.style import COLOURS, MARKERS, WIDTH, legend_below, panels, sentence
+from ntkcl.reporting.figures.analysis_data import Arrays, examples_of
+from ntkcl.reporting.figures.style import COLORS, MARKERS, WIDTH, legend_below, panels, placeholder_figure
 
 NAMES = ("channel", "patch", "hybrid", "feature")
 MOST = 1000  # images: t-SNE takes seconds for so many
@@ -18,7 +18,7 @@ def features_figure(content: dict[str, Any]) -> Figure:
     """t-SNE of each kind of feature, a row for each dataset: colour and marker by task. Its axes mean nothing."""
     found = [(example, name) for example in examples_of(content) for name in NAMES if _known(example.arrays, name)]
     if not found:
-        return sentence("No features have been kept yet.")
+        return placeholder_figure("No features have been kept yet.")
     counts = Counter(example.setting for example, _ in found)
     settings, columns = list(counts), max(counts.values())
     figure, axes = panels(len(settings) * columns, columns, WIDTH / columns + 0.2, 0.5, square=True)
@@ -56,7 +56,7 @@ def _thinned(rows: np.ndarray) -> np.ndarray:
 def _draw(panel: Axes, places: np.ndarray, tasks: np.ndarray) -> None:
     for task in np.unique(tasks):
         x, y = places[tasks == task].T
-        look = {"marker": MARKERS[task % len(MARKERS)], "color": COLOURS[task % len(COLOURS)]}
+        look = {"marker": MARKERS[task % len(MARKERS)], "color": COLORS[task % len(COLORS)]}
         panel.plot(x, y, linestyle="", markersize=2.8, mew=0.25, mec="white", label=f"Task {task + 1}", **look)
     panel.set(xticks=[], yticks=[], box_aspect=1)
     panel.spines[:].set_visible(True)

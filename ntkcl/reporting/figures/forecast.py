@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ntkcl.reporting.figures.contents import Example, examples_of, numbered, settings_of
-from ntkcl.reporting.figures.style import COLOURS, WIDTH, grid, legend_below, sentence
+from ntkcl.reporting.figures.analysis_data import Example, examples_of, numbered, settings_of
+from ntkcl.reporting.figures.style import COLORS, WIDTH, grid, legend_below, placeholder_figure
 
 MOST = 1500  # points of a panel
 LOSSES = {
-    "drop_measured": {"label": "Loss measured", "color": COLOURS[0], "linestyle": "-", "marker": "s", "markersize": 3},
+    "drop_measured": {"label": "Loss measured", "color": COLORS[0], "linestyle": "-", "marker": "s", "markersize": 3},
     "drop_forecast": {"label": "Loss forecast", "color": "black", "linestyle": "--", "marker": "o", "mfc": "none"},
 }
 Pairs = dict[int, tuple[np.ndarray, np.ndarray]]
@@ -28,7 +28,7 @@ def forecast_figure(content: dict[str, Any]) -> Figure:
     examples = [(example, _pairs(example)) for example in examples_of(content)]
     examples = [(example, pairs) for example, pairs in examples if pairs]
     if not examples:
-        return sentence("No change of old scores has been forecast yet.")
+        return placeholder_figure("No change of old scores has been forecast yet.")
     width = WIDTH if len(examples) > 2 else 0.5 + 2.4 * len(examples)
     figure = Figure(figsize=(width, 4.4), layout="constrained")
     axes = figure.subplots(2, len(examples), squeeze=False, height_ratios=[1.2, 1])
@@ -65,13 +65,13 @@ def _scatter(panel: Axes, pairs: Pairs) -> None:
     """All tasks together, with y = x and the least-squares line."""
     x, y = (np.concatenate(side).astype(float) for side in zip(*pairs.values(), strict=True))
     shown = np.linspace(0, len(x) - 1, min(MOST, len(x))).round().astype(int)
-    panel.plot(x[shown], y[shown], linestyle="", marker="o", markersize=1.8, mew=0, color=COLOURS[0], alpha=0.35)
+    panel.plot(x[shown], y[shown], linestyle="", marker="o", markersize=1.8, mew=0, color=COLORS[0], alpha=0.35)
     ends = np.array([x.min(), x.max()])
     panel.plot(ends, ends, color="black", linestyle="--", linewidth=0.8, label="Forecast = measured")
     if ends[1] > ends[0]:
         slope = np.cov(x, y)[0, 1] / x.var(ddof=1)
         line = y.mean() + slope * (ends - x.mean())
-        panel.plot(ends, line, color=COLOURS[1], linewidth=1.2, label="Least squares")
+        panel.plot(ends, line, color=COLORS[1], linewidth=1.2, label="Least squares")
     panel.set_xlabel("Forecast change")
     for axis, most in ((panel.xaxis, 2), (panel.yaxis, 4)):  # changes may be small: their numbers are long
         axis.set_major_locator(MaxNLocator(most))

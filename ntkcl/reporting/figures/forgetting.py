@@ -7,14 +7,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ntkcl.reporting.figures.style import HATCHES, grid, panels, sentence, variant_styles
+from ntkcl.reporting.figures.style import HATCHES, grid, panels, placeholder_figure, variant_styles
 
 
 def forgetting_figure(content: dict[str, Any]) -> Figure:
     """Forgetting of each variant: bar and whiskers are mean and one deviation over seeds, a dot is one seed."""
     rows = [row for row in content["summaries"] if row["metrics"].get("forgetting")]
     if not rows:
-        return sentence("Nothing is known of forgetting yet: no run with more than one task has finished.")
+        return placeholder_figure("Nothing is known of forgetting yet: no run with more than one task has finished.")
     labels = {row["variant"]: row["label"] for row in rows}
     styles = variant_styles(content["summaries"])
     groups = [list(part) for _, part in groupby(rows, key=lambda row: (row["dataset"], row["backbone"]))]

@@ -5,8 +5,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ntkcl.reporting.figures.contents import setting_styles, settings_of
-from ntkcl.reporting.figures.style import PAGE, WIDTH, balanced, grid, sentence
+from ntkcl.reporting.figures.analysis_data import setting_styles, settings_of
+from ntkcl.reporting.figures.style import PAGE, WIDTH, balanced, grid, placeholder_figure
 
 SHOWN = {  # of all that is ranked
     ("task_specific_gap", "complexity"),
@@ -21,7 +21,7 @@ def gaps_figure(content: dict[str, Any]) -> Figure:
     """A row for each gap and term, a column for each dataset: a point is one run and task."""
     entries = [row for row in content.get("ranking", []) if row["points"] and (row["gap"], row["term"]) in SHOWN]
     if not entries:
-        return sentence("No gap has been measured yet.")
+        return placeholder_figure("No gap has been measured yet.")
     settings = settings_of(content)
     rows = list(dict.fromkeys((entry["gap"], entry["term"]) for entry in entries))
     height = min(PAGE, 2.0 * len(rows))

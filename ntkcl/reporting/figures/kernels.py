@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from ntkcl.reporting.figures.contents import Example, examples_of
-from ntkcl.reporting.figures.style import PAGE, SCALE, WIDTH, bar_below, sentence, write_cells
+from ntkcl.reporting.figures.analysis_data import Example, examples_of
+from ntkcl.reporting.figures.style import PAGE, SCALE, WIDTH, bar_below, placeholder_figure, write_cells
 
 COLUMNS = {"kernel/before": "After the first task", "kernel/after": "After the last task"}
 COUPLING = "Coupling of tasks at the end"
@@ -22,7 +22,7 @@ def kernels_figure(content: dict[str, Any]) -> Figure:
     """
     examples = [example for example in examples_of(content) if {*COLUMNS, "coupling"} & example.arrays.keys()]
     if not examples:
-        return sentence("No kernel has been measured yet.")
+        return placeholder_figure("No kernel has been measured yet.")
     figure = Figure(figsize=(WIDTH, min(PAGE, 1.9 * len(examples) + 1.1)), layout="compressed")
     axes = figure.subplots(len(examples), 3, squeeze=False)
     limits = _limits(examples)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from ntkcl.reporting.figures.style import SCALE, WIDTH, balanced, bar_below, panels, sentence, write_cells
+from ntkcl.reporting.figures.style import SCALE, WIDTH, balanced, bar_below, panels, placeholder_figure, write_cells
 
 FEW = 6  # tasks: so many have room for numbers
 
@@ -18,7 +18,7 @@ def matrices_figure(content: dict[str, Any]) -> Figure:
     matrices = _means(content["runs"])
     rows = [row for row in content["summaries"] if _name(row) in matrices]
     if not rows:
-        return sentence("No run has finished yet.")
+        return placeholder_figure("No run has finished yet.")
     columns = _columns(len(rows), len({row["variant"] for row in rows}))
     width = WIDTH if columns > 2 else 2.4 * columns
     figure, axes = panels(len(rows), columns, width / columns + (0.25 if columns < 6 else 0.6), 0.7, width, square=True)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ntkcl.reporting.figures.style import COLOURS, MARKERS, balanced, grid, legend_below, panels, sentence
+from ntkcl.reporting.figures.style import COLORS, MARKERS, balanced, grid, legend_below, panels, placeholder_figure
 
 METRICS = {"average_accuracy": "average accuracy", "final_accuracy": "final accuracy"}
 FILLS = ("full", "none", "left")
@@ -23,7 +23,7 @@ def published_figure(content: dict[str, Any]) -> Figure:
     """
     pairs = [pair for table in content["paper"] for pair in _pairs(content, table)]
     if not pairs:
-        return sentence("No run has finished yet that the paper has a number for.")
+        return placeholder_figure("No run has finished yet that the paper has a number for.")
     variants = list(dict.fromkeys(pair["label"] for pair in pairs))
     wanted = list(product(variants, METRICS))
     columns = 2 if len(variants) < 4 else 4
@@ -59,7 +59,7 @@ def _looks(pairs: list[Pair]) -> dict[tuple[str, str], Look]:
     backbones = list(dict.fromkeys(pair["name"][1] for pair in pairs))
     return {
         (dataset, backbone): {
-            "color": COLOURS[datasets.index(dataset) % len(COLOURS)],
+            "color": COLORS[datasets.index(dataset) % len(COLORS)],
             "marker": [*MARKERS, "<", ">", "p"][datasets.index(dataset) % 10],
             "fillstyle": FILLS[backbones.index(backbone) % len(FILLS)],
             "linestyle": "",

@@ -7,8 +7,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ntkcl.reporting.figures.contents import setting_styles, settings_of
-from ntkcl.reporting.figures.style import PAGE, SMALL, WIDTH, balanced, grid, legend_below, sentence
+from ntkcl.reporting.figures.analysis_data import setting_styles, settings_of
+from ntkcl.reporting.figures.style import PAGE, SMALL, WIDTH, balanced, grid, legend_below, placeholder_figure
 
 METRICS = {
     "average_accuracy": "Average\naccuracy (%)",
@@ -30,7 +30,7 @@ def sensitivity_figure(content: dict[str, Any]) -> Figure:
     sweeps = [sweep for sweep in content.get("sweeps", []) if any(_known(sweep, metric) for metric in METRICS)]
     metrics = [metric for metric in METRICS if any(_known(sweep, metric) for sweep in sweeps)]
     if not sweeps:
-        return sentence("No run of a sweep has finished yet.")
+        return placeholder_figure("No run of a sweep has finished yet.")
     figure = Figure(figsize=(WIDTH, min(PAGE, 1.08 * len(metrics) + 1.1)), layout="constrained")
     grid_of_axes = figure.subplots(len(metrics), len(sweeps), squeeze=False, sharex="col", sharey="row")
     for metric, row in zip(metrics, grid_of_axes, strict=True):

@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ntkcl.reporting.figures.contents import Example, examples_of, numbered
-from ntkcl.reporting.figures.style import COLOURS, MARKERS, WIDTH, grid, legend_below, sentence
+from ntkcl.reporting.figures.analysis_data import Example, examples_of, numbered
+from ntkcl.reporting.figures.style import COLORS, MARKERS, WIDTH, grid, legend_below, placeholder_figure
 
 MOST = 5  # tasks drawn: the first, the last and some between
 SMALLEST = 1e-7  # of the largest: below it eigenvalues of single precision are noise
@@ -22,7 +22,7 @@ def spectra_figure(content: dict[str, Any]) -> Figure:
     """
     examples = [example for example in examples_of(content) if numbered(example.arrays, "spectrum/learned/")]
     if not examples:
-        return sentence("No spectrum has been measured yet.")
+        return placeholder_figure("No spectrum has been measured yet.")
     settings = list(dict.fromkeys(example.setting for example in examples))
     variants = list(dict.fromkeys(example.variant for example in examples))
     count = max(len(_tasks(example)) for example in examples)
@@ -61,7 +61,7 @@ def _draw(panel: Axes, example: Example, task: int, index: int) -> None:
 
 
 def _look(index: int) -> dict[str, Any]:
-    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+    return {"color": COLORS[index % len(COLORS)], "marker": MARKERS[index % len(MARKERS)]}
 
 
 def _legend(variants: list[str]) -> dict[str, Line2D]:

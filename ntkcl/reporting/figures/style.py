@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from ntkcl.files import write_atomically
+from ntkcl.storage.files import write_atomically
 
-COLOURS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]  # Okabe and Ito's, without yellow
+COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00"]  # Okabe and Ito's, without yellow
 MARKERS = ["o", "s", "^", "D", "v", "P", "X"]  # one more than colours: 42 pairs before one returns
 LINES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
 HATCHES = ["", "////", "....", "xxxx", "\\\\\\\\", "----", "++++"]
@@ -50,7 +50,7 @@ def save(figure: Figure, path: Path) -> None:
     )
 
 
-def sentence(text: str) -> Figure:
+def placeholder_figure(text: str) -> Figure:
     """A figure that says why it shows nothing."""
     figure = Figure(figsize=(WIDTH, 1))
     figure.text(0.5, 0.5, text, ha="center", va="center")
@@ -60,7 +60,7 @@ def sentence(text: str) -> Figure:
 def nth_style(index: int) -> dict[str, Any]:
     """How the nth of several lines is drawn: by colour, by marker and by line for those who see none."""
     return {
-        "color": COLOURS[index % len(COLOURS)],
+        "color": COLORS[index % len(COLORS)],
         "marker": MARKERS[index % len(MARKERS)],
         "linestyle": LINES[index % len(LINES)],
     }

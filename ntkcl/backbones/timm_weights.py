@@ -1,0 +1,92 @@
+"""Published weights of timm's models, checked and taken over as a backbone."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ntkcl.backbones.files import build_vit, tensor_difference, write_weights
+from ntkcl.backbones.timm_vit import VisionTransformer, create_model, list_models
+from ntkcl.errors import UserError, nearest
+from ntkcl.fetching.checksums import recorded, records_path
+from ntkcl.fetching.fetch import confirm, fetch
+from ntkcl.settings.files import PARAMS, load_backbone
+from ntkcl.settings.models import Architecture
+
+HEAD = {"head.weight", "head.bias"}  # of the classification that a backbone was pre-trained by
+
+
+def convert_timm_weights(name: str) -> None:
+    """Fetch the published weights of the backbone `name`, drop their classification head and write_weights the rest.
+
+    Raises:
+        UserError: timm has no such weights or builds another architecture for them, the file cannot be had or is not
+            what it should be, or the backbone cannot be written.
+    """
+    backbone = load_backbone(name)
+    check_tag(backbone.weights.timm, backbone.architecture, f"{PARAMS}/backbones.yaml, {name}")
+    ((file_name, path),) = fetch(name, backbone.weights.files).items()
+    tensors = read_checkpoint(path, backbone.architecture, backbone.weights.timm)
+    write_weights(name, tensors, _origin(name, file_name, path))
+    confirm(name, backbone.weights.files)
+
+
+def check_tag(tag: str, architecture: Architecture, where: str) -> None:
+    """Make sure that timm knows `tag` and builds `architecture` for it.
+
+    Args:
+        tag: a model of timm and its tag, as in `vit_base_patch16_224.augreg_in21k`.
+        architecture: what it should be.
+        where: where both stand, for the error.
+
+    Raises:
+        UserError: it does not.
+    """
+    if tag not in (tags := list_models(pretrained=True)):
+        raise UserError(f"{where}: timm has no weights '{tag}'; {nearest(tag, tags)}")
+    with torch.device("meta"):  # shapes are all that is compared
+        theirs, ours = create_model(tag, pretrained=False, num_classes=0), build_vit(architecture)
+    if problem := _model_difference(theirs, ours):
+        raise UserError(f"{where}: architecture is not that of '{tag}': {problem}; mend one of the two")
+
+
+def read_checkpoint(path: Path, architecture: Architecture, tag: str) -> dict[str, Tensor]:
+    """The tensors of the published file `path` without its classification head.
+
+    Raises:
+        UserError: it is not a safetensors file, is cut off, or its tensors are not those of `architecture`.
+    """
+    remedy = f"put model.safetensors of {tag} in its place, and remove its entry in {records_path()}, if it has one"
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is not a whole safetensors file ({' '.join(str(error).split())}); {remedy}") from error
+    tensors = {name: tensor for name, tensor in tensors.items() if name not in HEAD}
+    with torch.device("meta"):
+        expected = build_vit(architecture).state_dict()
+    if problem := tensor_difference(expected, tensors):
+        raise UserError(f"{path} does not fit the architecture of {tag}: {problem}; {remedy}")
+    return tensors
+
+
+def _model_difference(theirs: VisionTransformer, ours: VisionTransformer) -> str:
+    """The first thing in which a model of timm's differs from one that we built, or nothing."""
+    if type(theirs) is not VisionTransformer:
+        return f"it is a {type(theirs).__name__}, not a VisionTransformer"
+    if problem := tensor_difference(theirs.state_dict(), ours.state_dict()):
+        return problem
+    heads, own = (model.blocks[0].attn.num_heads for model in (theirs, ours))  # no tensor shows them
+    return f"it has {heads} heads, not {own}" if heads != own else ""
+
+
+def _origin(name: str, file_name: str, path: Path) -> dict[str, Any]:
+    """Where the weights come from: timm's name, the file's checksum, and what was recorded when it was fetched."""
+    with path.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    about = {"timm": load_backbone(name).weights.timm, "file": file_name, "sha256": checksum}
+    record = recorded(f"{name}/{file_name}")
+    return about | (record.model_dump(include={"url", "revision"}, exclude_defaults=True) if record else {})

@@ -1,0 +1,131 @@
+"""A timm `VisionTransformer` taken in half blocks, so that modules can act between them without a rewritten ViT."""
+
+import copy
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ntkcl.errors import UserError
+
+if TYPE_CHECKING:  # importing timm takes seconds, and settings are validated without a ViT
+    from timm.models.vision_transformer import VisionTransformer
+
+
+def check(vit: "VisionTransformer") -> None:
+    """Make sure that the modules of this package can act on `vit`.
+
+    Raises:
+        UserError: it has no class token, no norm before pooling, or blocks other than timm's `Block`.
+    """
+    from timm.models.vision_transformer import Block
+
+    if getattr(vit, "cls_token", None) is None:
+        raise UserError("the backbone has no class token; choose a VisionTransformer with one")
+    if isinstance(vit.norm, nn.Identity):
+        raise UserError("the backbone pools its tokens before the last norm; build it with global_pool='token'")
+    if unexpected := {type(block).__name__ for block in vit.blocks if type(block) is not Block}:
+        raise UserError(f"the backbone has blocks of type {', '.join(unexpected)}; choose one with timm's plain Block")
+
+
+def token_count(vit: "VisionTransformer") -> int:
+    """Number of tokens (patches, class token and registers) that enter the first block."""
+    return vit.patch_embed.num_patches + vit.num_prefix_tokens
+
+
+def in_precision(vit: "VisionTransformer", precision: str) -> "VisionTransformer":
+    """Return `vit` for computing in `precision`: itself in float32, else a copy whose linear maps have that type.
+
+    Autocast would round the weights at every use; frozen weights are rounded once, to the same values.
+
+    Args:
+        precision: "float32" (in fact the type that `vit` has) or "bfloat16".
+    """
+    if precision == "float32":
+        return vit
+    vit = copy.deepcopy(vit)
+    for module in vit.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.to(getattr(torch, precision))
+    return vit
+
+
+class FirstBlock(NamedTuple):
+    """Output of the first block of the plain ViT, in halves. Modules add to it later, so it is shared by all.
+
+    Args:
+        half: (B, N, d), the tokens after the attention half, x + Attn(LN1 x).
+        mlp: (B, N, d), the MLP half of these without its residual connection.
+    """
+
+    half: Tensor
+    mlp: Tensor
+
+
+def first_block(vit: "VisionTransformer", images: Tensor) -> FirstBlock:
+    """Pass images (B, C, H, W) through the embedding and the first block."""
+    half = attention_residual(vit, 0, embed(vit, images))
+    return FirstBlock(half, mlp_branch(vit, 0, half))
+
+
+def embed(vit: "VisionTransformer", images: Tensor) -> Tensor:
+    """Images (B, C, H, W) to the tokens (B, N, d) that enter the first block."""
+    return vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
+
+
+def attention_residual(vit: "VisionTransformer", index: int, tokens: Tensor, rows: int | None = None) -> Tensor:
+    """The attention half of block `index`, with its residual connection: x + Attn(LN1 x).
+
+    Args:
+        vit: the ViT.
+        index: of the block, from 0.
+        tokens: x, (B, N, d).
+        rows: how many of the first tokens are computed; all if not given.
+
+    Returns:
+        (B, N, d), or (B, rows, d).
+    """
+    block = vit.blocks[index]
+    normed = block.norm1(tokens)
+    if rows is None:
+        return tokens + block.drop_path1(block.ls1(block.attn(normed)))
+    return tokens[:, :rows] + block.drop_path1(block.ls1(_attention_rows(block.attn, normed, rows)))
+
+
+def mlp_branch(vit: "VisionTransformer", index: int, tokens: Tensor) -> Tensor:
+    """The MLP half of block `index`, without its residual connection: MLP(LN2 x), of any tokens (B, n, d)."""
+    block = vit.blocks[index]
+    return block.drop_path2(block.ls2(block.mlp(block.norm2(tokens))))
+
+
+def feature_rows(vit: "VisionTransformer", index: int) -> int | None:
+    """Rows of block `index` that the class feature depends on: the class token's alone in the last block."""
+    return 1 if index == len(vit.blocks) - 1 else None
+
+
+def class_feature(vit: "VisionTransformer", tokens: Tensor) -> Tensor:
+    """The class token (B, d) after the final LayerNorm, which acts on tokens one by one."""
+    return vit.norm(tokens[:, 0])
+
+
+def plain_feature(vit: "VisionTransformer", first: FirstBlock) -> Tensor:
+    """The feature (B, d) of the plain ViT."""
+    tokens = first.half + first.mlp
+    for index in range(1, len(vit.blocks)):
+        half = attention_residual(vit, index, tokens, feature_rows(vit, index))
+        tokens = half + mlp_branch(vit, index, half)
+    return class_feature(vit, tokens)
+
+
+def _attention_rows(attention: nn.Module, tokens: Tensor, rows: int) -> Tensor:
+    """The first `rows` rows of timm's `Attention`, without the queries and outputs of all other tokens."""
+    if getattr(attention, "gate", None) is not None:
+        return attention(tokens)[:, :rows]
+    weight, bias, inner = attention.qkv.weight, attention.qkv.bias, attention.num_heads * attention.head_dim
+    query = F.linear(tokens[:, :rows], weight[:inner], None if bias is None else bias[:inner])
+    key, value = F.linear(tokens, weight[inner:], None if bias is None else bias[inner:]).chunk(2, dim=2)
+    query, key, value = (x.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
+    query, key = attention.q_norm(query), attention.k_norm(key)
+    attended = F.scaled_dot_product_attention(query, key, value)
+    return attention.proj_drop(attention.proj(attention.norm(attended.transpose(1, 2).flatten(2))))

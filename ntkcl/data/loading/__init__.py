@@ -1,0 +1,1 @@
+"""From prepared images, or those of a user, to batches of a task."""

@@ -1,0 +1,124 @@
+"""What there is of each dataset, and whether it is whole."""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich import box, filesize
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from rich.text import Text
+
+from ntkcl.data.prepared.arrays import FORMAT, MANIFEST, PIXELS, VERSION
+from ntkcl.data.prepared.manifest import read_manifest
+from ntkcl.data.prepared.prepare import dataset_folder, load_images
+from ntkcl.data.sources.common.options import dataset_digest
+from ntkcl.errors import UserError
+from ntkcl.fetching.fetch import downloads_folder, status
+from ntkcl.settings.files import PARAMS, load_dataset
+from ntkcl.storage.tensors import checked_metadata
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One dataset at a glance: what it should be, what there is, and what to do next."""
+
+    name: str
+    classes: int
+    tasks: int
+    expected: str
+    found: str
+    size: int
+    state: str
+    todo: str
+
+
+def overview(name: str) -> Overview:
+    """The state of the dataset `name`, without reading its images."""
+    try:
+        dataset = load_dataset(name)
+        dataset_digest(name)
+    except UserError as error:
+        return Overview(name, 0, 0, "", "", 0, "settings wrong", str(error))
+    expected, found = "", ""
+    if counts := dataset.counts:
+        expected = f"{'' if counts.exact else 'about '}{counts.train:,} / {counts.test:,}"
+    pixels = dataset_folder(name) / PIXELS
+    size = pixels.stat().st_size if pixels.is_file() else 0
+    state, todo = _prepared_state(name) if size else _files_state(name)
+    if state == "ready":
+        labels, _ = read_manifest(dataset_folder(name) / MANIFEST, "")
+        found = f"{labels.splits.count('train'):,} / {labels.splits.count('test'):,}"
+    return Overview(name, dataset.classes, len(dataset.task_sizes), expected, found, size, state, todo)
+
+
+def overviews() -> list[Overview]:
+    """All datasets of `params/datasets/`, by name."""
+    return [overview(path.stem) for path in _settings_files()]
+
+
+def prepared() -> list[str]:
+    """The datasets whose images are there, by name."""
+    return [path.stem for path in _settings_files() if (dataset_folder(path.stem) / PIXELS).is_file()]
+
+
+def show(console: Console | None = None) -> None:
+    """Print all datasets as a table, and what is to be done for those that are not ready."""
+    console = console or Console(width=None if sys.stdout.isatty() else 200)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("dataset", "state", "classes", "tasks", "images (train / test)", "size"):
+        table.add_column(heading, justify="left" if heading in ("dataset", "state") else "right")
+    rows = overviews()
+    for row in rows:
+        size = filesize.decimal(row.size) if row.size else ""
+        images = f"{row.found} ({row.expected})" if row.expected not in ("", row.found) else row.found
+        table.add_row(row.name, row.state, str(row.classes), str(row.tasks), images, size)
+    console.print(table)
+    for row in rows:
+        if row.todo:
+            console.print(Text(f"{row.name}: {row.todo}"), soft_wrap=True)
+
+
+def verified(name: str, threads: int) -> bool:
+    """Read every image of the prepared dataset `name` again, print those that are damaged; whether there is none."""
+    try:
+        images = load_images(name, check=False)
+    except UserError as error:
+        print(f"{name}: {error}")
+        return False
+    ids, damages = images.manifest.ids, 0
+    with Progress(console=Console(stderr=True), transient=True) as bar, ThreadPoolExecutor(threads) as pool:
+        checks = bar.track(pool.map(images.damage, range(len(ids))), total=len(ids), description=name)
+        for image, damage in zip(ids, checks, strict=True):
+            if damage:
+                damages += 1
+                print(f"{name}: {image}: {damage}")
+    print(f"{name}: {len(ids)} images read, {damages} damaged")
+    return not damages
+
+
+def _prepared_state(name: str) -> tuple[str, str]:
+    remedy = f"ntkcl data prepare {name}"
+    try:
+        checked_metadata(dataset_folder(name) / PIXELS, FORMAT, VERSION, dataset_digest(name), remedy)
+        read_manifest(dataset_folder(name) / MANIFEST, remedy)
+    except UserError as error:
+        return ("outdated" if "other settings" in str(error) else "damaged"), str(error)
+    return "ready", ""
+
+
+def _files_state(name: str) -> tuple[str, str]:
+    """What is missing of the files that the dataset is made from."""
+    files = status(name, load_dataset(name).files)
+    by_hand = [file for file, present in files.items() if present == "by hand"]
+    if by_hand:
+        return "by hand", f"put {', '.join(by_hand)} into {downloads_folder() / name} (how: ntkcl data fetch {name})"
+    if missing := [f"{file} ({present})" for file, present in files.items() if not present.startswith("present")]:
+        return "not fetched", f"ntkcl data fetch {name}: {', '.join(missing)}"
+    return "not prepared", f"ntkcl data prepare {name}"
+
+
+def _settings_files() -> list[Path]:
+    return sorted((PARAMS / "datasets").glob("*.yaml"))

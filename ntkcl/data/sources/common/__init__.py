@@ -1,0 +1,1 @@
+"""What several sources share: archives, lists of images, splits, rendering, options."""

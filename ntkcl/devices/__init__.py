@@ -1,0 +1,1 @@
+"""GPUs, processes of one run, and random states."""

@@ -1,0 +1,62 @@
+"""Where and in which precision to compute."""
+
+import math
+import os
+
+import torch
+from torch import Tensor
+
+from ntkcl.devices import gpus
+from ntkcl.errors import UserError
+
+GPU_WAIT_SECONDS = 60.0  # that one process of several waits for its GPU
+FROZEN_PASS_IMAGES = 64  # that the frozen branches get together on a GPU, if a batch has fewer
+
+
+def choose_device(name: str, wait: bool = True) -> torch.device:
+    """The device called `name`: "cpu", "cuda", or "auto" for a GPU if there is one.
+
+    A GPU is this process's until it ends: it waits while other processes have them all (`ntkcl.devices.gpus`).
+
+    Args:
+        name: of the device.
+        wait: if false, "auto" shares a GPU with those who have it instead of waiting; for what is soon done.
+
+    Raises:
+        UserError: a GPU is asked for and there is none.
+    """
+    if name == "cpu":
+        return torch.device("cpu")
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # number the GPUs as nvidia-smi does
+    if not torch.cuda.is_available():
+        if name == "cuda":
+            raise UserError("no GPU that torch can use; take --device cpu, or install a driver")
+        return torch.device("cpu")
+    devices = gpus.visible()
+    local = int(os.environ.get("LOCAL_RANK", "0"))  # of torchrun's processes on this machine
+    patience = (
+        GPU_WAIT_SECONDS if "LOCAL_RANK" in os.environ else math.inf
+    )  # each holding one, two runs could wait for ever
+    index = gpus.claim(devices, gpus.jobs_per_gpu(), wait or name == "cuda", patience) if devices else local
+    device = torch.device("cuda", index)
+    torch.cuda.set_device(device)
+    torch.cuda.init()  # a state's random numbers are for it, too
+    return device
+
+
+def precision_on(device: torch.device, precision: str) -> str:
+    """Resolve the setting `precision` on `device`: "float32" or "bfloat16"; "auto" is bfloat16 on a GPU that has it."""
+    if precision == "auto":
+        has_units = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bfloat16" if has_units else "float32"
+    return precision
+
+
+def batches_per_frozen_pass(device: torch.device, batch_size: int) -> int:
+    """Number of batches that go through the frozen branches together: on a GPU, small ones would leave it idle."""
+    return max(1, FROZEN_PASS_IMAGES // batch_size) if device.type == "cuda" else 1
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy `tensor` to `device`; to a GPU asynchronously, from pinned memory."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

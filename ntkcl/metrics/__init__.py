@@ -1,0 +1,1 @@
+"""Metrics of one run from its predictions, and statistics over runs."""

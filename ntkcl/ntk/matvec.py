@@ -1,0 +1,89 @@
+"""Products of the kernel with vectors, K v = J (J^T v), which need no Jacobian; and the kernel itself from them."""
+
+import torch
+from torch import Tensor
+from torch.func import jvp, vjp
+
+from ntkcl.ntk.blocks import empty_kernel, pieces, put, transposed
+from ntkcl.ntk.functions import Outputs, Parameters, detached, math_attention
+from ntkcl.ntk.jacobian import PASSING
+from ntkcl.ntk.progress import Progress, counted
+from ntkcl.ntk.structure import Structure, structure_of
+
+
+def kernel_product(
+    parameters: Parameters, left: Outputs, right: Outputs | None, vector: Tensor, *, memory: int = 1 << 30
+) -> Tensor:
+    """The kernel's product with `vector`: (K v)[x, c] = sum over x' and c' of K[x, c, x', c'] v[x', c'].
+
+    One backward pass over `right`, one forward-mode pass over `left`.
+
+    Args:
+        right: None: the same as `left`.
+        vector: (N', C').
+        memory: bytes that the pass over some of the inputs may take, besides two vectors as long as the parameters;
+            a single input is the least.
+
+    Returns:
+        (N, C).
+    """
+    parameters, right = detached(parameters), right or left
+    steps = [step_of(structure_of(parameters, outputs), memory) for outputs in (left, right)]
+    return jvp_in_chunks(parameters, left, vjp_in_chunks(parameters, right, vector, steps[1]), steps[0])
+
+
+def step_of(structure: Structure, memory: int) -> int:
+    """How many inputs a pass takes: what it keeps for the backward pass, and a few tensors more."""
+    return max(1, memory // (structure.kept + 2 * PASSING * structure.largest))
+
+
+def vjp_in_chunks(parameters: Parameters, outputs: Outputs, vector: Tensor, step: int) -> Parameters:
+    """J^T v: the gradient of <outputs, vector> by the parameters, `step` inputs at a time."""
+    total = {name: torch.zeros_like(values) for name, values in parameters.items()}
+    with torch.no_grad():
+        for piece in pieces(0, len(outputs), step):
+            _, backward = vjp(outputs[piece].at, parameters)
+            for name, gradient in backward(vector[piece])[0].items():
+                total[name] += gradient
+    return total
+
+
+def jvp_in_chunks(parameters: Parameters, outputs: Outputs, direction: Parameters, step: int) -> Tensor:
+    """J u: the derivative (N, C) of the outputs along `direction`, `step` inputs at a time."""
+    with torch.no_grad(), math_attention():
+        parts = [jvp(outputs[piece].at, (parameters,), (direction,))[1] for piece in pieces(0, len(outputs), step)]
+    return torch.cat(parts)
+
+
+def kernel_by_matvec(
+    parameters: Parameters,
+    left: Outputs,
+    right: Outputs | None,
+    structures: tuple[Structure, Structure],
+    summed: bool,
+    memory: int,
+    progress: Progress,
+) -> Tensor:
+    """As `kernel`, column by column; the sum over classes takes one entry per input of the same columns."""
+    symmetric, right = right is None, right or left
+    if not symmetric and len(left) * structures[0].classes < len(right) * structures[1].classes:
+        return transposed(kernel_by_matvec(parameters, right, left, structures[::-1], summed, memory, progress))
+    result = empty_kernel((left, structures[0]), (right, structures[1]), summed)
+    with counted(progress, len(right)) as done:
+        for number in range(len(right)):
+            rows, column = slice(number if symmetric else 0, len(left)), slice(number, number + 1)
+            columns = _columns(parameters, left[rows], right[column], structures, memory)
+            values = columns.diagonal(dim1=1, dim2=3).sum(2) if summed else columns
+            put(result, rows, column, values, mirrored=symmetric)
+            done(1)
+    return result
+
+
+def _columns(
+    parameters: Parameters, left: Outputs, right: Outputs, structures: tuple[Structure, Structure], memory: int
+) -> Tensor:
+    """The columns (N, C, 1, C') of one input."""
+    step, parts = step_of(structures[0], memory), []
+    for vector in torch.eye(structures[1].classes, dtype=structures[1].dtype, device=right.inputs[0].device):
+        parts.append(jvp_in_chunks(parameters, left, vjp_in_chunks(parameters, right, vector[None], 1), step))
+    return torch.stack(parts, 2)[:, :, None]

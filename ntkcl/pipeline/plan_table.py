@@ -1,0 +1,74 @@
+"""The table of `ntkcl plan`."""
+
+from itertools import groupby
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from ntkcl.pipeline import cost
+from ntkcl.pipeline.throughput import state_bytes
+from ntkcl.runs import Run, runs_of
+from ntkcl.settings.files import load_study
+
+COLUMNS = ("dataset", "backbone", "runs done", "tasks", "trained on", "seen", "hours", "states")
+WIDTH = 100  # of the table in a file or a pipe
+
+
+def show(study: str, console: Console | None = None) -> None:
+    """Print what a study still costs: a row for each dataset and backbone, the sum, downloads, and how it is known."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = WIDTH
+    runs = runs_of(load_study(study))
+    device, speeds = cost.measured(runs)
+    console.print(f"Study {study}: what is still to be done (images in millions; hours of one job at a time)")
+    table = Table(*COLUMNS[:2], box=box.SIMPLE_HEAD)
+    for column in COLUMNS[2:]:
+        table.add_column(column, justify="right")
+    everything, disk = cost.Work(), 0
+    for (dataset, backbone), group in groupby(runs, key=lambda run: (run.dataset_name, run.backbone_name)):
+        members = list(group)
+        work, states = cost.total(cost.work_of(run, speeds) for run in members), _states(members)
+        table.add_row(dataset, backbone, *_cells(work, states))
+        everything, disk = everything + work, disk + states
+    table.add_section()
+    table.add_row("all", "", *_cells(everything, disk))
+    console.print(table)
+    _say_bytes(study, disk, console)
+    if by_hand := cost.by_hands(study):
+        console.print(f"by hand: {' and '.join(by_hand)} (how: ntkcl data list)")
+    if not everything.seen:
+        return
+    if speeds:
+        console.print(f"hours: on {device}, measured with random images (runs/throughput.json)")
+    else:
+        console.print(f"hours are not known; on the machine that will compute: ntkcl plan {study} --measure")
+
+
+def _cells(work: cost.Work, states: int) -> list[str]:
+    hours = "-" if work.hours is None or not work.seen else f"{work.hours:.1f}"
+    known = work.seen or not work.jobs  # the size of a dataset of one's own is known when it has been prepared
+    images = [f"{count / 1e6:.2f}" if known else "?" for count in (work.trained, work.seen)]
+    return [f"{work.done} of {work.runs}", f"{work.jobs:,}", *images, hours, cost.in_bytes(states)]
+
+
+def _states(runs: list[Run]) -> int:
+    """Bytes of all states of `runs`, which differ in variant and seed."""
+    return sum(
+        state_bytes(members[0]) * len(members)
+        for members in ([run for run in runs if run.variant == variant] for variant in {run.variant for run in runs})
+    )
+
+
+def _say_bytes(study: str, states: int, console: Console) -> None:
+    sizes = cost.downloads(study)
+    size, unknown = sum(size for size, _ in sizes.values()), sum(unknown for _, unknown in sizes.values())
+    parts = ", ".join(f"{owner} {cost.in_bytes(part)}" for owner, (part, _) in sizes.items() if part)
+    if size:
+        console.print(f"to download: {cost.in_bytes(size)} ({parts})")
+    if unknown:
+        console.print(f"and {unknown} files whose size is not known")
+    made = cost.made_bytes(study)
+    also = f", {cost.in_bytes(size)} for these downloads, about {cost.in_bytes(made)} for what is made from downloads"
+    console.print(f"disk: {cost.in_bytes(states)} for the states of all runs" + (also if made else ""))

@@ -1,0 +1,127 @@
+"""What the Snakefile needs to know before its rules: study, runs, GPUs; and what happens when the jobs start."""
+
+import io
+import os
+import sys
+from contextlib import redirect_stderr
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ntkcl.devices import gpus
+from ntkcl.errors import UserError, nearest
+from ntkcl.pipeline import cost, fork_server
+from ntkcl.pipeline.existing_results import mark_up_to_date
+from ntkcl.runs import Run, runs_of
+from ntkcl.settings.files import load_study
+from ntkcl.settings.studies import Study
+from ntkcl.storage.files import read_json
+from ntkcl.storage.lock import lock_until_exit
+
+DEFAULTS = {
+    "study": "quickstart",
+    "device": "auto",  # or cpu, cuda: where the jobs compute
+    "jobs_per_gpu": 1,
+    "gpus_per_job": 1,  # of training and evaluation: the images of a batch are divided among them
+}
+ENTRY = "ntkcl.commands.entry"
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The study that Snakemake runs, and with what.
+
+    Args:
+        study: the study.
+        runs: all its runs.
+        uses_gpu: whether jobs that compute take GPUs.
+        gpus_each: GPUs of a job of training or evaluation.
+        threads_each: CPU threads of a job that computes.
+        is_local: the jobs run on this machine, and this process starts them.
+        touches: Snakemake only updates its records (`--touch`).
+    """
+
+    study: Study
+    runs: list[Run]
+    uses_gpu: bool
+    gpus_each: int
+    threads_each: int
+    is_local: bool
+    touches: bool
+    name: str
+
+    @property
+    def measured(self) -> list[Run]:
+        """The runs whose kernels are measured."""
+        return [run for run in self.runs if run.variant in self.study.measured]
+
+    @property
+    def command(self) -> str:
+        """What starts training and evaluation."""
+        several = f"torchrun --standalone --nproc-per-node {self.gpus_each} -m ntkcl"
+        return several if self.gpus_each > 1 else "ntkcl"
+
+    def start(self, workflow: Any) -> None:
+        """Lock the folder, print what the planned jobs cost, and start the fork server.
+
+        Raises:
+            UserError: another pipeline runs in this folder.
+        """
+        lock_until_exit(Path(".snakemake/running"))
+        if self.touches:
+            return
+        planned = [(job.rule.name, job.wildcards) for job in workflow.dag.needrun_jobs()]
+        print(cost.summary(self.name, planned), file=sys.stderr)
+        if self.is_local:  # most jobs are short, and importing torch and timm takes seconds
+            fork_server.start(ENTRY)
+
+
+def prepare(workflow: Any, config: dict[str, Any]) -> Pipeline:
+    """Validate the configuration and the study, and record results that were computed elsewhere.
+
+    Args:
+        workflow: Snakemake's; it gets the resource "gpu".
+        config: Snakemake's; it gets the defaults, and `about` for the texts of the report.
+
+    Raises:
+        UserError: a setting is wrong.
+    """
+    for key in config.keys() - DEFAULTS.keys():
+        raise UserError(f"unknown configuration '{key}' (--config); {nearest(key, DEFAULTS)}")
+    for key, value in DEFAULTS.items():
+        config.setdefault(key, value)
+    starts_jobs = workflow.is_main_process  # a job on a cluster's node reads the Snakefile too
+    is_local, touches = starts_jobs and not _submits(), "--touch" in sys.argv
+    os.environ[gpus.JOBS_PER_GPU] = str(config["jobs_per_gpu"])  # for the jobs
+    jobs_per_gpu, uses_gpu = gpus.jobs_per_gpu(), gpus.use_gpus(config["device"], is_local)
+    gpus_each, threads_each = gpus.per_job(config["gpus_per_job"], uses_gpu), 1
+    if is_local and uses_gpu:
+        if "gpu" not in workflow.global_resources:  # else --resources gpu=N was given
+            workflow.register_resource("gpu", len(gpus.visible()) * jobs_per_gpu)
+        available = workflow.global_resources["gpu"].value
+        if gpus_each > available:
+            raise UserError(f"gpus_per_job is {gpus_each}, and there are {available}; give a smaller number")
+        threads_each = gpus.threads_each(workflow.resource_settings.cores or 1, available)
+    study = load_study(config["study"])
+    runs = runs_of(study)
+    if starts_jobs and not touches and (done := mark_up_to_date(config["study"])):
+        print(done, file=sys.stderr)
+    config["about"] = _about(config["study"], study)
+    return Pipeline(study, runs, uses_gpu, gpus_each, threads_each, is_local, touches, config["study"])
+
+
+def _submits() -> bool:
+    """Whether the jobs run elsewhere. Snakemake knows its executor only after it has read the Snakefile."""
+    from snakemake.cli import parse_args
+
+    with redirect_stderr(io.StringIO()):  # it would print a second time which profiles it uses
+        executor = parse_args(sys.argv[1:])[1].executor
+    return executor not in (None, "local", "dryrun", "touch")
+
+
+def _about(name: str, study: Study) -> dict[str, Any]:
+    """What the texts of the report say about the study; they read it as `snakemake.config.about`."""
+    path = Path("reports/metrics.json")
+    content = read_json(path) if path.exists() else {}
+    made = content["provenance"] if content.get("study") == name else {}
+    return {"title": study.title, "seeds": ", ".join(map(str, study.seeds)), "made": made}

@@ -1,1 +1,0 @@
-"""What a study costs, before it starts."""

@@ -1,0 +1,50 @@
+"""Methods, sources and figures: each is one module (or package) of its folder, found by its name.
+
+A new one is a new file. Nothing else has to list it.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from ntkcl.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Registry:
+    """The entries of one folder of this package.
+
+    Args:
+        folder: path below `ntkcl/`, such as "data/sources".
+        attribute: the name that every entry's module gives to what it provides.
+        kind: what an entry is called in messages.
+        helpers: modules of the folder that are not entries.
+    """
+
+    folder: str
+    attribute: str
+    kind: str
+    helpers: frozenset[str]
+
+    def names(self) -> list[str]:
+        """Names of all entries, sorted; no module is imported."""
+        paths = (Path(__file__).parent / self.folder).iterdir()
+        modules = {path.stem for path in paths if path.suffix == ".py" or (path / "__init__.py").is_file()}
+        return sorted(modules - self.helpers - {"__init__"})
+
+    def load(self, name: str) -> Any:
+        """Import the entry `name` and return what it provides.
+
+        Raises:
+            UserError: there is no such entry.
+        """
+        if name not in (names := self.names()):
+            raise UserError(f"unknown {self.kind} '{name}' (not in ntkcl/{self.folder}/); {nearest(name, names)}")
+        module = import_module(f"ntkcl.{self.folder.replace('/', '.')}.{name}")
+        return getattr(module, self.attribute)
+
+
+METHODS = Registry("methods", "LEARNER", "learner", frozenset({"learner"}))
+SOURCES = Registry("data/sources", "SOURCE", "source", frozenset({"common"}))
+FIGURES = Registry("reporting/figures", "FIGURE", "figure", frozenset({"analysis_data", "figure", "render", "style"}))

@@ -1,0 +1,40 @@
+"""Tables in Markdown."""
+
+import re
+
+from ntkcl.reporting.tables.model import WIDTH, Cell, Row, Table
+
+
+def escape_markdown(text: str) -> str:
+    """`text` as Markdown shows it literally, also inside a table."""
+    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
+
+
+def markdown(table: Table) -> str:
+    """A caption, the table in parts of at most three datasets, and a list of notes. Published rows are in italics.
+
+    Markdown has no rules: the joint rows simply come after the others.
+    """
+    parts = "\n\n".join(map(_markdown_grid, table.split_columns(WIDTH)))
+    notes = "\n".join(f"- {escape_markdown(note)}" for note in table.notes.values())
+    return "\n\n".join(filter(None, (f"**{escape_markdown(table.caption)}**", parts, notes))) + "\n"
+
+
+def _markdown_grid(table: Table) -> str:
+    heads = [", ".join(filter(None, (column.dataset, column.heading))) for column in table.columns]
+    rows = [_markdown_row(row) for rows in table.sections for row in rows]
+    lines = [[escape_markdown(table.head), *map(escape_markdown, heads)], ["---"] + ["---:"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _markdown_row(row: Row) -> list[str]:
+    cells = [escape_markdown(row.label), *map(text_cell, row.cells)]
+    return [f"*{cell}*" for cell in cells] if row.published else cells
+
+
+def text_cell(cell: Cell) -> str:
+    """A cell for reading in plain text; the best one between double asterisks."""
+    if not cell.mean:
+        return "–"
+    text = cell.mean.replace("-", "−") + (f" ± {cell.std}" if cell.std else "")
+    return (f"**{text}**" if cell.best else text) + (f" (n = {cell.seeds})" if cell.seeds else "")

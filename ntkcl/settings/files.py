@@ -1,0 +1,64 @@
+"""The files under `params/`, read and validated."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ntkcl.errors import UserError, nearest
+from ntkcl.settings.models import Ablations, Backbone, Dataset, Method
+from ntkcl.settings.studies import Study
+from ntkcl.settings.validation import validated
+
+PARAMS = Path("params")
+
+
+def _read_yaml(path: Path, kind: str) -> Any:
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        names = [file.stem for file in path.parent.glob("*.yaml")]
+        raise UserError(f"unknown {kind} '{path.stem}': no {path}; {nearest(path.stem, names)}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+
+
+@cache
+def load_study(name: str) -> Study:
+    """The study `name`."""
+    path = PARAMS / "studies" / f"{name}.yaml"
+    return validated(Study, _read_yaml(path, "study"), str(path))
+
+
+@cache
+def load_dataset(name: str) -> Dataset:
+    """The dataset `name`."""
+    path = PARAMS / "datasets" / f"{name}.yaml"
+    return validated(Dataset, _read_yaml(path, "dataset"), str(path))
+
+
+@cache
+def load_backbone(name: str) -> Backbone:
+    """The backbone `name`."""
+    path = PARAMS / "backbones.yaml"
+    backbones = _read_yaml(path, "file")
+    if name not in backbones:
+        raise UserError(f"unknown backbone '{name}' (not in {path}); {nearest(name, backbones)}")
+    return validated(Backbone, backbones[name], f"{path}, {name}")
+
+
+@cache
+def load_method(name: str) -> Method:
+    """The method `name`, with the variants of `NAME/ablations.yaml` if there are any."""
+    path = PARAMS / "methods" / f"{name}.yaml"
+    method = validated(Method, _read_yaml(path, "method"), str(path))
+    if (ablations := PARAMS / "methods" / name / "ablations.yaml").exists():
+        more = validated(Ablations, {"variants": _read_yaml(ablations, "file")}, str(ablations)).variants
+        if twice := sorted(more.keys() & method.variants.keys()):
+            raise UserError(f"{ablations}: variant '{twice[0]}' is in {path} too; remove one of them")
+        method = method.model_copy(update={"variants": method.variants | more})
+    known = {file.stem for file in (PARAMS / "datasets").glob("*.yaml")}
+    for dataset in method.datasets.keys() - known:
+        raise UserError(f"{path}: unknown dataset 'datasets.{dataset}'; {nearest(dataset, known)}")
+    return method

@@ -1,0 +1,71 @@
+"""Variants named after the settings that they change, as in `ntk_cl/first_lr_0.05-lr_0.005`.
+
+The name alone determines the settings: KEY_VALUE pairs joined by hyphens. Grids and sweeps need no other definition.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import product
+
+from ntkcl.errors import UserError, nearest
+from ntkcl.settings.models import Model
+
+Value = bool | int | float | str
+
+
+def grid_names(values: Mapping[str, Sequence[Value]]) -> list[str]:
+    """Names of all combinations of `values`, the last key varying fastest."""
+    return [
+        "-".join(sorted(f"{key}_{format_value(value)}" for key, value in zip(values, combination, strict=True)))
+        for combination in product(*values.values())
+    ]
+
+
+def settings_in_name(name: str, models: Mapping[str, type[Model]], where: str) -> dict[str, dict[str, Value]]:
+    """Read the settings that a variant's `name` consists of.
+
+    Args:
+        name: the part of the variant after the method, such as "first_lr_0.05-lr_0.005".
+        models: the models that the settings belong to, by section ("settings", "training", "preprocessing").
+        where: what the name belongs to, for errors.
+
+    Returns:
+        The settings of each section.
+
+    Raises:
+        UserError: a part of the name is not a setting with its value, or a value is not written in its short form.
+    """
+    keys = {key: section for section, model in models.items() for key in model.model_fields}
+    found: dict[str, dict[str, Value]] = {section: {} for section in models}
+    for part in re.split(r"-(?=[a-z])", name):
+        candidates = [key for key in keys if part.startswith(f"{key}_") and part != f"{key}_"]
+        if not candidates:
+            raise UserError(f"{where}: '{part}' is neither a named variant nor SETTING_VALUE; {nearest(part, keys)}")
+        key = max(candidates, key=len)
+        value = _parse(part.removeprefix(f"{key}_"))
+        if (short := f"{key}_{format_value(value)}") != part:
+            raise UserError(f"{where}: write '{short}' instead of '{part}'")
+        found[keys[key]][key] = value
+    if (ordered := "-".join(sorted(re.split(r"-(?=[a-z])", name)))) != name:
+        raise UserError(f"{where}: write '{ordered}' instead of '{name}', so that one setting has one name")
+    return found
+
+
+def format_value(value: Value) -> str:
+    """The short form of a value in a name: true, 16, 0.05, sum."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value)
+
+
+def _parse(text: str) -> Value:
+    if text in ("true", "false"):
+        return text == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,244 @@
+"""The real Snakefile and dvc.yaml on a tiny study, end to end: as a person runs them."""
+
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+REPOSITORY = Path(__file__).parents[2]
+TABLE = "reports/tables.tex"
+ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "WANDB_MODE": "offline"}
+PARTS = ["Snakefile", "workflow", "profiles", "dvc.yaml", ".dvcignore", ".gitignore", "reports/report.rst"]
+PARTS += ["reports/captions"]
+
+
+def sh(folder: Path, *command: str, code: int = 0) -> str:
+    """Run a command in a project; its output."""
+    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, text=True, stdout=-1, stderr=subprocess.STDOUT)
+    assert done.returncode == code, f"{command} exited with {done.returncode}\n{done.stdout[-4000:]}"
+    return done.stdout
+
+
+def git(folder: Path, *arguments: str) -> str:
+    name = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+    return sh(folder, "git", *name, *arguments)
+
+
+def new_project(folder: Path) -> Path:
+    """A project with the real pipeline and the tiny study, in git."""
+    shutil.copytree(REPOSITORY / "tests/tiny", folder)
+    for part in PARTS:
+        source = REPOSITORY / part
+        (folder / part).parent.mkdir(exist_ok=True)
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / part)
+    git(folder, "init", "--quiet")
+    sh(folder, "dvc", "init", "--quiet")
+    sh(folder, "dvc", "config", "core.analytics", "false")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "project")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The project after `dvc repro`, its results pushed to a local remote; do not change it."""
+    folder = new_project(tmp_path_factory.mktemp("finished") / "project")
+    sh(folder, "dvc", "repro")
+    sh(folder, "dvc", "remote", "add", "--default", "here", str(folder.parent / "remote"))
+    sh(folder, "dvc", "push")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "results")
+    return folder
+
+
+@pytest.fixture
+def pulled(finished, tmp_path):
+    """A clone elsewhere, with the results from the remote."""
+    git(tmp_path, "clone", "--quiet", str(finished), "clone")
+    sh(tmp_path / "clone", "dvc", "pull")
+    return tmp_path / "clone"
+
+
+def jobs(output: str) -> dict[str, int]:
+    """How many jobs of each rule a plan has."""
+    table = output.partition("Job stats:")[2].partition("total")[0].splitlines()[3:]
+    counts = {row.split()[0]: int(row.split()[1]) for row in table if row.strip()}
+    return {rule: count for rule, count in counts.items() if rule not in ("all", "data", "backbones", "runs")}
+
+
+def results(folder: Path) -> dict[str, bytes]:
+    """The content of all metrics and predictions, and of the tables."""
+    files = [
+        *folder.glob("runs/**/metrics.json"),
+        *folder.glob("runs/**/predictions.csv.gz"),
+        *folder.glob("reports/t*"),
+    ]
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.glob("runs/**/state.safetensors")}
+
+
+def test_everything_is_there(finished):
+    for name in ("accuracy", "matrices", "forgetting"):
+        assert (finished / f"reports/figures/{name}.png").exists() and (
+            finished / f"reports/figures/{name}.pdf"
+        ).exists()
+    for kind in ("tex", "md", "html"):
+        assert "NTK-CL" in (finished / f"reports/tables.{kind}").read_text()
+    for rule in ("train", "evaluate", "track"):
+        assert list(finished.glob(f"runs/**/{rule}.log")) or list(finished.glob("runs/**/log.txt"))
+    predictions = gzip.decompress((finished / "runs/digits/vit_tiny/ntk_cl/seed0/predictions.csv.gz").read_bytes())
+    assert predictions.decode().splitlines()[0] == "task,image,class,predicted,score"
+    assert list(finished.glob("runs/digits/vit_tiny/ntk_cl/seed0/wandb/offline-run-*/run-*.wandb"))
+    assert not list(finished.rglob("*.partial"))
+
+
+def test_a_second_time_there_is_nothing_to_do(finished):
+    assert "up to date" in sh(finished, "dvc", "repro")
+    assert "Nothing to be done" in sh(finished, "snakemake", "--dry-run", TABLE)
+    git(finished, "diff", "--exit-code")
+
+
+def test_metrics_follow_from_the_predictions(finished):
+    from ntkcl.metrics.continual import read_predictions, run_metrics
+
+    for file in finished.glob("runs/**/metrics.json"):
+        content = json.loads(file.read_text())
+        predictions = read_predictions(file.with_name("predictions.csv.gz"))
+        assert run_metrics(predictions, [6, 4], content["run"]["protocol"]) == content["metrics"]
+
+
+def test_a_clone_that_pulls_has_nothing_to_recompute(pulled):
+    assert "up to date" in sh(pulled, "dvc", "repro")
+    output = sh(pulled, "snakemake", "--dry-run", TABLE)
+    assert "took up 3 of 3 runs" in output
+    assert "Nothing to be done" in output
+    assert "took up" not in sh(pulled, "snakemake", "--dry-run", TABLE)
+
+
+@pytest.mark.parametrize("command", [("dvc", "repro", "--no-run-cache"), ("snakemake", "--cores", "2", TABLE)])
+def test_a_deleted_table_is_remade_alone(pulled, command):
+    (pulled / TABLE).unlink()
+    assert jobs(sh(pulled, *command)) == {"tables": 1}
+    assert (pulled / TABLE).exists()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_changed_setting_reruns_that_methods_runs_alone(pulled, known):
+    if known:
+        sh(pulled, "snakemake", "--dry-run", TABLE)
+    path = pulled / "params/methods/ntk_cl.yaml"
+    path.write_text(path.read_text().replace("epochs: 2", "epochs: 1"))
+    before = times(pulled)
+    output = sh(pulled, "dvc", "repro")
+    assert jobs(output) == {"train_task": 2, "evaluate_run": 1, "track_run": 1}
+    assert ("took up 2 of 3 runs that came from elsewhere; 1 are outdated" in output) != known
+    after = times(pulled)
+    # what was taken up has a new time, but the same content
+    if known:
+        assert {name for name in after if after[name] != before[name]} == {name for name in after if "ntk_cl" in name}
+    assert "Nothing to be done" in sh(pulled, "snakemake", "--dry-run", TABLE)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("backbones.yaml", "steps: 40", "steps: 41", {"pretrain_backbone": 1, "train_task": 5}),
+        ("datasets/digits.yaml", "classes: 10", "class_order_seed: 7\nclasses: 10", {"train_task": 5}),
+        ("methods/ntk_cl.yaml", "label: NTK-CL", "label: NTK-CL*", {"tables": 1}),
+    ],
+)
+def test_what_a_changed_file_reruns(pulled, file, old, new, expected):
+    """Also when no run that was pulled is of the present settings."""
+    path = pulled / "params" / file
+    path.write_text(path.read_text().replace(old, new))
+    plan = jobs(sh(pulled, "snakemake", "--dry-run", TABLE))
+    assert {name: plan.get(name) for name in expected} == expected
+    assert ("train_task" in plan) == ("train_task" in expected)
+    assert "changed deps" in sh(pulled, "dvc", "status")
+
+
+def test_another_study_is_chosen_as_the_readme_says(pulled):
+    other = (pulled / "params/studies/quickstart.yaml").read_text().replace("[simplecil, ntk_cl, joint]", "[simplecil]")
+    (pulled / "params/studies/other.yaml").write_text(other)
+    plan = jobs(sh(pulled, "snakemake", "--dry-run", "--cores", "all", TABLE, "--config", "study=other"))
+    assert plan == {"aggregate": 1, "figures": 1, "tables": 1}
+    assert "unknown configuration 'stduy'" in sh(pulled, "snakemake", "--dry-run", TABLE, "--config", "stduy=x", code=1)
+
+
+def test_two_pipelines_in_one_folder(finished, tmp_path):
+    folder = tmp_path / "project"
+    shutil.copytree(finished, folder, symlinks=True)
+    (folder / TABLE).unlink()
+    hold = "from ntkcl.storage.lock import hold; from pathlib import Path; hold(Path('.snakemake/running')); input()"
+    other = subprocess.Popen([sys.executable, "-c", hold], cwd=folder, stdin=subprocess.PIPE)
+    time.sleep(2)
+    assert "error: another pipeline runs in this folder" in sh(folder, "snakemake", "--cores", "1", TABLE, code=1)
+    other.kill()
+    other.wait()
+    sh(folder, "snakemake", "--cores", "1", TABLE)
+
+
+def test_a_comment_in_the_settings_reruns_nothing(pulled):
+    path = pulled / "params/methods/ntk_cl.yaml"
+    path.write_text("# a comment\n" + path.read_text())
+    assert "Nothing to be done" in sh(pulled, "snakemake", "--dry-run", TABLE)
+
+
+def test_killed_and_resumed_on_one_core_gives_the_same_bytes(finished, tmp_path):
+    """Killed at once, with all its children, in the middle of training; what was finished stays as it is."""
+    folder = new_project(tmp_path / "project")
+    command = ["snakemake", "--cores", "1", TABLE]
+    running = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, start_new_session=True, stdout=-3, stderr=-3)
+    state = folder / "runs/digits/vit_tiny/ntk_cl/seed0/task0/state.safetensors"
+    deadline = time.monotonic() + 300
+    while not state.exists() and running.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(1)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    kept = times(folder)
+    assert kept, "nothing was trained before the kill"
+    missing = folder / "reports/tables.tex"
+    assert not missing.exists()
+    sh(folder, *command)
+    again = times(folder)
+    assert all(again[name] == kept[name] for name in kept)
+    assert results(folder) == results(finished)
+
+
+def test_a_typed_command_gives_the_pipelines_bytes(pulled):
+    folder = pulled / "runs/digits/vit_tiny/ntk_cl/seed0"
+    before = (folder / "task1/losses.csv").read_bytes(), (folder / "predictions.csv.gz").read_bytes()
+    shutil.rmtree(folder / "task1")
+    run = ["digits", "vit_tiny", "ntk_cl", "0"]
+    sh(pulled, "ntkcl", "train", *run, "--task", "1")
+    sh(pulled, "ntkcl", "evaluate", *run)
+    assert before == ((folder / "task1/losses.csv").read_bytes(), (folder / "predictions.csv.gz").read_bytes())
+
+
+def test_a_broken_run_keeps_the_others_and_says_why(finished, tmp_path):
+    """One method's loss is not finite: its line is shown, the other runs finish, and mending it runs it alone."""
+    folder = tmp_path / "project"
+    shutil.copytree(finished, folder, symlinks=True)
+    shutil.rmtree(folder / "runs/digits/vit_tiny/simplecil")
+    path = folder / "params/methods/joint.yaml"
+    good = path.read_text()
+    path.write_text(good.replace("epochs: 1", "epochs: 1, lr: 1.0e+30"))
+    output = sh(folder, "snakemake", "--cores", "2", TABLE, code=1)
+    assert "error: the loss is not finite at task 0" in output
+    assert (folder / "runs/digits/vit_tiny/simplecil/seed0/metrics.json").exists()
+    path.write_text(good)
+    assert jobs(sh(folder, "snakemake", "--cores", "2", TABLE))["train_task"] == 1
+    assert (folder / TABLE).exists()

@@ -1,0 +1,269 @@
+"""The report of a made-up study: tables, figures and the file that they are made from."""
+
+import json
+import re
+import subprocess
+import sys
+from io import StringIO
+from pathlib import Path
+
+import pytest
+import yaml
+from rich.console import Console
+
+from ntkcl.errors import UserError
+from ntkcl.reporting.collect import METRICS, aggregate, run_folder
+from ntkcl.reporting.figures import FIGURES
+from ntkcl.reporting.figures.accuracy import accuracy_figure
+from ntkcl.reporting.figures.render import write_figures
+from ntkcl.reporting.tables.model import COLUMNS
+from ntkcl.reporting.tables.terminal import show
+from ntkcl.reporting.tables.write import write_tables
+from ntkcl.runs import Run
+from ntkcl.settings.files import load_backbone, load_dataset, load_method, load_study
+
+REPORTS = Path("reports")
+VARIANTS = ["slow", "fast", "fast/no_ema", "joint", "late"]
+BACKBONE = {
+    "label": "ViT_tiny",
+    "architecture": dict.fromkeys(("img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"), 1)
+    | {"mlp_ratio": 1},
+    "pretraining": {"dataset": "toy"},
+}
+DATASET = {
+    "source": "toy",
+    "classes": 4,
+    "first_task_classes": 2,
+    "classes_per_task": 2,
+    "note": "made up, 50 % noise & more",
+}
+
+
+def write_yaml(path, content):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content))
+
+
+def write_run(dataset, variant, seed, average, backbone="vit", split=None, images=None, **parts):
+    """The metrics of one run whose average accuracy is `average`; runs made long ago did not record their split."""
+    joint = variant == "joint"
+    metrics = dict.fromkeys(METRICS, None if joint else average / 10) | {
+        "average_accuracy": average,
+        "final_accuracy": average - 1,
+        "accuracy": [average + 1, average - 1],
+    }
+    names = {"dataset": dataset, "backbone": backbone, "variant": variant, "seed": seed}
+    made = {"device": "CPU (one)", "versions": {"torch": "2.0", "numpy": "1.5"}, "commit": "abc+"} | parts
+    folder = run_folder(dataset, backbone, variant, seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"run": names, "digest": "d", "provenance": [made], "metrics": metrics}
+    content |= {"data": {"split": split, "train": 4, "test": 4}} if split else {}
+    content |= {"data": content["data"] | {"content": images}} if images else {}
+    (folder / "metrics.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """Two datasets, two seeds; `late` never ran, and one seed of `slow` is missing on the second dataset."""
+    monkeypatch.chdir(tmp_path)
+    loaders = (load_study, load_dataset, load_backbone, load_method)
+    for load in loaders:
+        load.cache_clear()
+    lists = {"datasets": ["toy_one", "two"], "backbones": ["vit"], "variants": VARIANTS, "seeds": [0, 1]}
+    write_yaml(Path("params/studies/small.yaml"), {"title": "A small_study"} | lists)
+    write_yaml(Path("params/datasets/toy_one.yaml"), DATASET | {"label": "Toy_1"})
+    write_yaml(Path("params/datasets/two.yaml"), DATASET | {"label": "Two"})
+    write_yaml(Path("params/backbones.yaml"), {"vit": BACKBONE})
+    for name in ("slow", "fast", "joint", "late"):
+        protocol = "joint" if name == "joint" else "incremental"
+        write_yaml(Path(f"params/methods/{name}.yaml"), {"label": name.title(), "learner": "x", "protocol": protocol})
+    for dataset, variant, average in [
+        (d, v, a) for d in lists["datasets"] for v, a in zip(VARIANTS, (50, 60, 70, 90), strict=False)
+    ]:
+        for seed in (0, 1):
+            if (dataset, variant, seed) != ("two", "slow", 1):
+                write_run(dataset, variant, seed, average + 2.0 * seed)
+    yield "small"
+    for load in loaders:
+        load.cache_clear()
+
+
+def test_the_collected_file(study):
+    content = aggregate(study)
+    assert content == json.loads((REPORTS / "metrics.json").read_text())
+    assert len(content["runs"]) == 15
+    late = [f"{dataset}/vit/late/seed{seed}" for dataset in ("toy_one", "two") for seed in (0, 1)]
+    assert content["missing"] == [*late[:2], "two/vit/slow/seed1", *late[2:]]
+    assert content["provenance"] == {
+        "devices": ["CPU (one)"],
+        "commits": ["abc+"],
+        "versions": {"numpy": ["1.5"], "torch": ["2.0"]},
+    }
+    by_name = {(row["dataset"], row["variant"]): row for row in content["summaries"]}
+    assert [variant for dataset, variant in by_name if dataset == "two"] == VARIANTS
+    fast = by_name["two", "fast/no_ema"]
+    assert fast["label"] == "Fast (no ema)"
+    assert fast["metrics"]["average_accuracy"] == {"mean": 71.0, "std": pytest.approx(2**0.5), "n": 2}
+    assert fast["accuracy"] == {"mean": [72.0, 70.0], "std": [pytest.approx(2**0.5)] * 2}
+    assert by_name["two", "slow"]["seeds"] == [0] and by_name["two", "slow"]["accuracy"]["std"] is None
+    assert set(by_name["two", "late"]["metrics"].values()) == {None}
+
+
+def test_what_runs_were_made_with_is_listed_once(study):
+    versions = {"torch": "2.1", "numpy": "1.5", "timm": "1"}
+    write_run("toy_one", "late", 0, 1.0, device="GPU", versions=versions, commit="def")
+    made = aggregate(study)["provenance"]
+    assert made["devices"] == ["CPU (one)", "GPU"] and made["commits"] == ["abc+", "def"]
+    assert made["versions"] == {"numpy": ["1.5"], "timm": ["1"], "torch": ["2.0", "2.1"]}
+
+
+def test_paths_are_those_of_runs(study):
+    run = Run("digits", "vit", "a/b", 3, *[None] * 6, digest="")
+    assert run_folder("digits", "vit", "a/b", 3) == run.folder
+
+
+def test_latex_is_well_formed(study):
+    aggregate(study)
+    write_tables()
+    text = (REPORTS / "tables.tex").read_text()
+    body = text.split("\n", 1)[1]
+    opened, closed = re.findall(r"\\begin\{(.+?)\}", body), re.findall(r"\\end\{(.+?)\}", body)
+    assert sorted(opened) == sorted(closed) == ["table*"] * 2 + ["tabular"] * 2
+    assert body.count("{") - body.count(r"\{") == body.count("}") - body.count(r"\}")
+    rows = [line for line in body.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 2 * 6
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(COLUMNS)}
+    assert set(re.findall(r"\\(\w*rule)\b", body)) == {"toprule", "midrule", "bottomrule"}
+    outside_math = re.sub(r"\$[^$]*\$", "", body.replace(r"\$", ""))
+    assert not re.search(r"(?<!\\)[_%#^]", outside_math)
+    assert r"Toy\_1" in body and r"50 \% noise \& more" in body
+
+
+def test_latex_cells(study):
+    aggregate(study)
+    write_tables()
+    first, second = (REPORTS / "tables.tex").read_text().split(r"\begin{table*}")[1:]
+    assert r"Slow & $51.00_{\pm 1.41}$" in first
+    assert r"Fast (no ema) & $\mathbf{71.00}_{\pm 1.41}$" in first
+    assert "Late & -- & -- & -- & -- & -- \\\\" in first
+    assert r"\midrule" + "\n" + r"Joint & $91.00_{\pm 1.41}$ & $90.00_{\pm 1.41}$ & -- & -- & -- \\" in first
+    assert "Slow & $50.00^{n=1}$" in second
+    assert "mathbf" not in second  # nothing is best while seeds are missing
+    forgetting = {line.split(" & ")[0]: line.split(" & ")[3] for line in first.splitlines() if line.count(" & ") == 5}
+    assert forgetting["Slow"].startswith(r"$\mathbf") and not forgetting["Fast (no ema)"].startswith(r"$\mathbf")
+
+
+def test_markdown(study):
+    aggregate(study)
+    write_tables()
+    text = (REPORTS / "tables.md").read_text()
+    assert r"# A small\_study" in text
+    assert "| Fast (no ema) | **71.00 ± 1.41** |" in text
+    assert "| Joint | 91.00 ± 1.41 | 90.00 ± 1.41 | – | – | – |" in text
+    assert "| Slow | 50.00 (n = 1) |" in text
+    assert "torch 2.0, numpy 1.5; commit abc+." in text
+    assert {line.count(" | ") for line in text.splitlines() if line.startswith("|")} == {len(COLUMNS)}
+
+
+def test_equal_results_give_equal_bytes(study):
+    def made():
+        aggregate(study)
+        write_tables()
+        write_figures()
+        return {path: path.read_bytes() for path in REPORTS.rglob("*") if path.is_file()}
+
+    first = made()
+    figures = {f"{name}{suffix}" for name in FIGURES for suffix in (".pdf", ".png")}
+    assert {path.name for path in first} == {"metrics.json", "tables.tex", "tables.md", "tables.html"} | figures
+    assert made() == first
+
+
+def test_datasets_without_a_run_have_no_table_and_no_panel(study):
+    for path in Path("runs/two").rglob("metrics.json"):
+        path.unlink()
+    content = aggregate(study)
+    write_tables()
+    assert re.findall(r"\\label\{(.*)\}", (REPORTS / "tables.tex").read_text()) == ["tab:toy-one-vit"]
+    assert [panel.get_title() for panel in accuracy_figure(content).axes] == ["Toy_1\nViT_tiny"]
+
+
+def test_the_split_is_printed_and_two_splits_are_refused(study):
+    for seed in (0, 1):
+        write_run("two", "fast", seed, 60.0, split="0123456789abcdef")
+    aggregate(study)
+    write_tables()
+    first, second = (REPORTS / "tables.md").read_text().split("**Two")
+    assert "Split 0123456789ab." in second and "Split" not in first
+    write_run("two", "late", 1, 60.0, split="fedcba9876543210")
+    where = r"0123456789ab in runs/two/vit/fast/seed0, .*; fedcba987654 in runs/two/vit/late/seed1\)"
+    with pytest.raises(UserError, match="runs of dataset 'two' saw different splits .*" + where):
+        aggregate(study)
+
+
+def test_different_images_in_the_same_split_are_refused(study):
+    for seed, images in enumerate(["0123456789abcdef", None]):  # the second was made before images were recorded
+        write_run("two", "fast", seed, 60.0, split="aa", images=images)
+    aggregate(study)
+    write_run("two", "late", 1, 60.0, split="aa", images="fedcba9876543210")
+    where = r"\(0123456789ab in runs/two/vit/fast/seed0; fedcba987654 in runs/two/vit/late/seed1\)"
+    with pytest.raises(UserError, match="runs of dataset 'two' saw different images, .*" + where):
+        aggregate(study)
+    write_run("toy_one", "late", 1, 60.0, split="aa", images="0123456789abcdef")
+    write_run("two", "late", 1, 60.0, split="aa", images="0123456789abcdef")
+    assert aggregate(study)["splits"] == {"toy_one": "aa", "two": "aa"}
+
+
+def test_many_missing_runs_are_counted(study):
+    for path in [*Path("runs/two").rglob("metrics.json"), *Path("runs/toy_one/vit/fast").rglob("metrics.json")]:
+        path.unlink()
+    aggregate(study)
+    counts = "by dataset: toy_one 6, two 10; by method: fast 4, fast/no_ema 4, late 4, slow 2, joint 2"
+    assert f"Not run yet (16): {counts}" in shown(200)
+
+
+def shown(width):
+    """What `ntkcl show` prints, with single spaces."""
+    out = StringIO()
+    show(console=Console(file=out, width=width))
+    return " ".join(out.getvalue().split())
+
+
+def test_show(study):
+    aggregate(study)
+    text = shown(120)
+    for part in (
+        "Fast (no ema) 71.00±1.41",
+        "Not run yet (5)",
+        "reports/tables.tex",
+        "runs/toy_one/vit/slow/seed0",
+        "wandb sync",
+    ):
+        assert part in text
+
+
+def test_what_is_missing_is_said(study):
+    with pytest.raises(UserError, match=r"reports/metrics\.json is missing"):
+        write_tables()
+    for path in Path("runs/toy_one").rglob("metrics.json"):
+        content = json.loads(path.read_text())
+        content["metrics"]["accuracy"] = [1.0]
+        path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="has 1 tasks, the dataset now 2"):
+        aggregate(study)
+    for path in Path("runs").rglob("metrics.json"):
+        path.unlink()
+    with pytest.raises(UserError, match="no run of study 'small' has metrics"):
+        aggregate(study)
+
+
+def test_reporting_needs_no_torch(study):
+    code = (
+        "import sys, ntkcl.metrics.continual, ntkcl.pipeline.wandb_log; from ntkcl.pipeline import partial_report;"
+        "from ntkcl.reporting import collect; from ntkcl.reporting.figures import render;"
+        "from ntkcl.reporting.tables import terminal, write;"
+        "collect.aggregate('small'); write.write_tables(); render.write_figures(); terminal.show();"
+        "partial_report.write_partial_report('small', {});"
+        "assert collect.read_json(collect.REPORTS / 'metrics.json')['runs'];"
+        "assert 'torch' not in sys.modules and 'wandb' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,0 +1,84 @@
+"""What only a GPU can show; skipped where there is none (`benchmarks/gpu.sh` runs it)."""
+
+import pytest
+import torch
+
+from ntkcl.backbones.vit_blocks import in_precision
+from ntkcl.data.loading.gpu_images import GpuImages
+from ntkcl.methods.ntk_cl.learner import NTKCL
+from ntkcl.settings.models import Training
+from ntkcl.training.loop import _Training, learn_task
+from tests.training.test_checkpoints import FIRST, SECOND, images_of, new_learner
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+CPU = torch.device("cpu")
+
+
+def on_gpu(images):
+    """The same images, decoded once and cropped on the GPU."""
+    from dataclasses import replace
+
+    return GpuImages.of(replace(images, device=torch.device("cuda")), 10**9)
+
+
+def test_training_on_a_gpu_is_training_on_a_cpu():
+    states = {}
+    for device in ("cpu", "cuda"):
+        learner, training = new_learner("ntk_cl", adapter_dropout=0.0, fusion_dropout=0.0)
+        learner.to(device)
+        for task in (FIRST, SECOND):
+            torch.manual_seed(task.index)
+            images = images_of(task) if device == "cpu" else on_gpu(images_of(task))
+            learn_task(learner, task, images, training, ahead=1 if device == "cpu" else 3)
+        states[device] = learner.state()
+    for name, tensor in states["cpu"].items():
+        assert torch.allclose(tensor, states["cuda"][name], rtol=1e-2, atol=1e-3), name
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_host_waits_for_nothing_inside_a_step(precision):
+    learner, training = new_learner("ntk_cl")
+    learner = NTKCL(in_precision(learner.backbone, precision), learner.settings).cuda()
+    learn_task(learner, FIRST, on_gpu(images_of(FIRST)), training)
+    learner.add_task(SECOND)
+    learner.begin_task(SECOND, on_gpu(images_of(SECOND)), training)
+    steps = _Training(learner, SECOND, training, None, 2, None)
+    learner.train()
+    groups = on_gpu(images_of(SECOND)).train_batches(5)
+    first, second = next(groups), next(groups)
+    try:
+        for mode in (0, "error"):  # the first time, kernels are loaded
+            torch.cuda.set_sync_debug_mode(mode)
+            for frozen, labels in steps._seen((first, second)):
+                steps._step(frozen, labels)
+    finally:
+        torch.cuda.set_sync_debug_mode(0)
+
+
+def test_a_stopped_task_goes_on_with_the_gpus_random_state(tmp_path):
+    from ntkcl.training.checkpoint import Checkpoints
+    from tests.training.test_checkpoints import ABOUT, Ending, Killed, killed
+
+    states = []
+    for ends in (False, True):
+        learner, training = new_learner("ntk_cl")
+        learner.cuda()
+        torch.manual_seed(0)
+        checkpoints = Checkpoints(tmp_path / "c", ABOUT, {}, 0)
+        images = on_gpu(images_of(FIRST))
+        if ends:
+            with pytest.raises(Killed):
+                learn_task(learner, FIRST, Ending(images, 4, killed), training, checkpoints=checkpoints)
+            learner, training = new_learner("ntk_cl")
+            learner.cuda()
+            torch.manual_seed(0)
+        log = learn_task(learner, FIRST, images, training, checkpoints=checkpoints)
+        checkpoints.delete()
+        states.append(torch.tensor(log.rows))
+    assert torch.allclose(*states, rtol=1e-4, equal_nan=True)  # sums on a GPU come in any order
+
+
+def test_bfloat16_is_what_training_takes_by_itself():
+    from ntkcl.devices.compute import precision_on
+
+    assert precision_on(torch.device("cuda"), Training().precision) == "bfloat16"

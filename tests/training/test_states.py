@@ -1,0 +1,145 @@
+"""States between tasks: what they hold, what they refuse, and that processes of their own change nothing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from ntkcl.backbones.files import write_weights
+from ntkcl.errors import UserError
+from ntkcl.runs import resolve
+from ntkcl.training.loop import learn_task
+from ntkcl.training.parts import backbone_of, new_learner, stream_of
+from ntkcl.training.train import train_task
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def run(tiny):
+    torch.set_num_threads(1)
+    return resolve("digits", "vit_tiny", "ntk_cl", 0)
+
+
+def test_tasks_in_jobs_of_their_own_equal_one_process(run):
+    for index in range(len(run.tasks)):
+        torch.manual_seed(1234 + index)  # what was drawn before must not matter
+        train_task(run, index, CPU)
+    stream = stream_of(run)
+    torch.manual_seed(run.seed)
+    learner = new_learner(run, backbone_of(run, CPU))
+    for task in run.tasks:
+        learn_task(learner, task, stream.train_images(task, CPU), run.training)
+        in_jobs = load_file(run.state_path(task.index))
+        for name, tensor in learner.state().items():
+            assert torch.equal(in_jobs[f"learner/{name}"], tensor), name
+        assert torch.equal(in_jobs["random/cpu"], torch.get_rng_state())
+
+
+def test_a_state_says_where_it_came_from_and_holds_no_backbone(run):
+    train_task(run, 0, CPU)
+    with safe_open(run.state_path(0), "pt") as file:
+        about, names = json.loads(file.metadata()["ntkcl"]), list(file.keys())
+    assert about["digest"] == run.digest
+    assert about["seed"] == 0
+    assert about["task"] == 0
+    assert {"torch", "timm", "numpy", "ntkcl", "python"} <= set(about["provenance"]["versions"])
+    assert not [name for name in names if "backbone" in name or "attn" in name]
+
+
+def test_equal_runs_give_equal_bytes(run):
+    contents = set()
+    for _ in range(2):
+        train_task(run, 0, CPU)
+        contents.add(run.state_path(0).read_bytes() + run.state_path(0).with_name("losses.csv").read_bytes())
+    assert len(contents) == 1
+
+
+def test_seeds_give_different_runs(run):
+    train_task(run, 0, CPU)
+    other = resolve("digits", "vit_tiny", "ntk_cl", 1)
+    train_task(other, 0, CPU)
+    assert run.state_path(0).read_bytes() != other.state_path(0).read_bytes()
+    assert stream_of(run).classes != stream_of(other).classes
+
+
+def failure(run, index=1) -> str:
+    with pytest.raises(UserError) as error:
+        train_task(run, index, CPU)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_a_missing_state(run):
+    assert "task0/state.safetensors is missing" in failure(run)
+
+
+def test_a_truncated_state(run):
+    train_task(run, 0, CPU)
+    path = run.state_path(0)
+    path.write_bytes(path.read_bytes()[:5000])
+    assert "is damaged" in failure(run)
+    path.write_bytes(b"")
+    assert "is damaged" in failure(run)
+
+
+def test_a_foreign_state(run):
+    run.state_path(0).parent.mkdir(parents=True)
+    save_file({"weight": torch.zeros(3)}, run.state_path(0))
+    assert "is not a file of the format ntkcl-state 3" in failure(run)
+
+
+def test_a_state_of_other_settings_names_what_to_do(run, tiny):
+    train_task(run, 0, CPU)
+    path = tiny / "params/methods/ntk_cl.yaml"
+    path.write_text(path.read_text().replace("epochs: 2", "epochs: 1"))
+    from tests.conftest import clear_settings
+
+    clear_settings()
+    changed = resolve("digits", "vit_tiny", "ntk_cl", 0)
+    message = failure(changed)
+    assert "was made with other settings" in message
+    assert "delete runs/digits/vit_tiny/ntk_cl/seed0/task0" in message
+    assert run.state_path(0).exists()
+
+
+def test_a_state_of_another_task_or_run(run):
+    train_task(run, 0, CPU)
+    other = resolve("digits", "vit_tiny", "ntk_cl", 1)
+    other.state_path(0).parent.mkdir(parents=True)
+    other.state_path(0).write_bytes(run.state_path(0).read_bytes())
+    assert "was made with other settings" in failure(other)
+
+
+def test_a_state_whose_tensors_do_not_fit(run):
+    train_task(run, 0, CPU)
+    with safe_open(run.state_path(0), "pt") as file:
+        metadata = file.metadata()
+    tensors = load_file(run.state_path(0))
+    tensors["learner/prototypes"] = torch.zeros(3, 3)
+    save_file(tensors, run.state_path(0), metadata)
+    assert "does not fit its method" in failure(run)
+    del tensors["learner/prototypes"]
+    save_file(tensors, run.state_path(0), metadata)
+    assert "names differ: prototypes" in failure(run)
+
+
+def test_a_task_that_the_run_does_not_have(run):
+    assert "has no task 7; it has tasks 0 to 1" in failure(run, 7)
+
+
+def test_other_images_or_weights_than_those_learned_on_are_refused(run):
+    train_task(run, 0, CPU)
+    path = Path("data/digits/manifest.csv")
+    rows = path.read_text()
+    path.write_text(rows.replace("train", "test", 1))
+    with pytest.raises(UserError, match="was learned on other images than those in data/digits"):
+        train_task(run, 1, CPU)
+    path.write_text(rows)
+    weights = {name: tensor + 0.1 for name, tensor in load_file("backbones/vit_tiny.safetensors").items()}
+    write_weights("vit_tiny", weights, {})
+    with pytest.raises(UserError, match="was learned on other weights than those of vit_tiny"):
+        train_task(run, 1, CPU)
