@@ -75,7 +75,7 @@ class Ours:
         setting = self.setting
         training = Training(batch_size=setting.batch, epochs=1, lr=setting.lr, precision=self.precision)
         ahead = batches_per_frozen_pass(setting.device, training.batch_size)
-        learn_task(self.learner, setting.tasks[setting.learned], turns, training, ahead=ahead)
+        learn_task(self.learner, setting.tasks[setting.learned], turns, training, batches_per_frozen_pass=ahead)
 
 
 @dataclass

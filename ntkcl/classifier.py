@@ -1,4 +1,4 @@
-"""The library for a person's own images: a classifier that learns new classes task after task."""
+"""The library for your own images: a classifier that learns new classes task after task."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
@@ -32,19 +32,19 @@ from ntkcl.training.state import FORMAT, VERSION, model_config, restore_learner,
 class Classifier:
     """A frozen ViT and a method that learns on it; needs no `params/` and no project folder.
 
-    It has random generators and a number of threads of its own: equal seeds and data give equal bytes, whatever else
-    the process draws, and whether or not it was saved and loaded in between.
+    Uses its own random state: the same seed and data give identical results, independent of other random calls and of
+    save and load.
 
     Args:
         backbone: `backbones/NAME.safetensors`, or a VisionTransformer of timm's, which is frozen and moved to
             `device`; in bfloat16, a copy of it is.
-        method: a learner of `ntkcl.methods`.
-        settings: of the method.
-        training: of the training loop, as in `ntkcl.settings.models.Training`.
+        method: name of a learner in `ntkcl/methods/`.
+        settings: settings of the method.
+        training: settings of the training loop, as in `ntkcl.settings.models.Training`.
         preprocessing: as in `ntkcl.settings.models.Preprocessing`; overrides what the backbone's file says.
-        seed: of all that is random.
+        seed: seed of all random numbers.
         device: "cpu", "cuda", or "auto" for a GPU if there is one.
-        threads: of the CPU.
+        threads: number of CPU threads.
 
     Attributes:
         classes: the names of the classes learned, in order.
@@ -78,12 +78,14 @@ class Classifier:
         self.task_sizes: list[int] = []
         self._is_closed = False
         self._random: dict[str, Tensor] = {}
-        with self._apart():
+        with self._isolated():
             torch.manual_seed(seed)
             vit = in_precision(vit, precision_on(self.device, self.training.precision))
             self._learner = learner(vit, self.settings).to(self.device)
         if self._learner.needs_old_images:
-            raise UserError(f"with these settings {method} is an oracle, which needs all old images; choose others")
+            raise UserError(
+                f"with these settings {method} is an oracle, which needs all old images; choose other settings"
+            )
 
     def learn(
         self,
@@ -91,18 +93,18 @@ class Classifier:
         classes: Sequence[str] | None = None,
         on_epoch: Callable[[int, int, float], None] = lambda epoch, epochs, loss: None,
     ) -> LossLog:
-        """Learn the classes of `dataset` as one task. After an error, this classifier is what it was before.
+        """Learn the classes of `dataset` as one task. An error leaves this classifier unchanged.
 
         Args:
-            dataset: pairs of an image (picture or tensor, without random changes) and its label.
-            classes: the names that the labels 0, 1, ... stand for; `dataset.classes` if not given, else the labels.
+            dataset: pairs of an image (PIL image or tensor, without random transforms) and its label.
+            classes: names of the labels 0, 1, ...; `dataset.classes` if not given, else the labels.
             on_epoch: called after each epoch with its number, the number of epochs, and the mean loss.
 
         Returns:
             The losses of every step.
 
         Raises:
-            UserError: a class was learned before, an image or label is of no use, or a loss is not finite.
+            UserError: a class was learned before, an image or label cannot be used, or a loss is not finite.
         """
         names, new = class_per_image(dataset, classes)
         if again := [name for name in new if name in self.classes]:
@@ -113,21 +115,21 @@ class Classifier:
             )
         labels = torch.tensor([len(self.classes) + new.index(name) for name in names])
         task = Task(index=len(self.task_sizes), first_class=len(self.classes), size=len(new))
-        images = self._viewed(lambda row: item(dataset, row)[0], labels)
+        images = self._transformed(lambda row: item(dataset, row)[0], labels)
         vit = self._learner.backbone
         learner = copy.deepcopy(self._learner, {id(vit): vit})
-        with self._apart():
+        with self._isolated():
             ahead = batches_per_frozen_pass(self.device, self.training.batch_size)
-            log = learn_task(learner, task, images, self.training, on_epoch, ahead=ahead)
+            log = learn_task(learner, task, images, self.training, on_epoch, batches_per_frozen_pass=ahead)
         self._learner = learner
         self.classes, self.task_sizes = self.classes + new, [*self.task_sizes, len(new)]
         return log
 
     @torch.no_grad()
     def predict(self, images: ImageLike | Sequence[ImageLike], top: int = 1) -> list[list[tuple[str, float]]]:
-        """The `top` classes of each of `images`, best first, each with its score; a tensor (B, C, H, W) is a batch.
+        """Return the `top` classes of each image, best first, each with its score; a tensor (B, C, H, W) is a batch.
 
-        Scores compare the classes of one image; what they are depends on the method (NTK-CL: sums of cosines).
+        Scores rank the classes of one image; their scale depends on the method (NTK-CL: sums of cosines).
 
         Raises:
             UserError: nothing was learned, or an image cannot be read.
@@ -137,9 +139,9 @@ class Classifier:
             images = [images]
         if not len(images):
             return []
-        viewed = self._viewed(lambda row: to_pil(images[row], f"image {row}"), torch.zeros(len(images)))
-        with self._apart():
-            scores = torch.cat([self._learner.scores(batch).cpu() for batch, _ in viewed.eval_batches()])
+        transformed = self._transformed(lambda row: to_pil(images[row], f"image {row}"), torch.zeros(len(images)))
+        with self._isolated():
+            scores = torch.cat([self._learner.scores(batch).cpu() for batch, _ in transformed.eval_batches()])
         values, best = scores.topk(min(top, len(self.classes)))
         return [
             [(self.classes[index], value) for index, value in zip(*row, strict=True)]
@@ -147,19 +149,19 @@ class Classifier:
         ]
 
     def save(self, path: str | Path) -> None:
-        """Write what was learned; the backbone is not part of it, but its name and digest are.
+        """Write the state; it contains the name and fingerprint of the backbone, not its weights.
 
         Raises:
             UserError: nothing was learned, or the file cannot be written.
         """
         self._check_learned()
         model = model_config(self.method, self._backbone, self.settings, self.training, self.preprocessing)
-        about = {"run": "classifier", "digest": digest_of(model, self.seed), "seed": self.seed, "model": model}
-        about |= {"task": len(self.task_sizes) - 1, "tasks": len(self.task_sizes) if self._is_closed else None}
+        metadata = {"run": "classifier", "digest": digest_of(model, self.seed), "seed": self.seed, "model": model}
+        metadata |= {"task": len(self.task_sizes) - 1, "tasks": len(self.task_sizes) if self._is_closed else None}
         made_with = provenance(self.device.type, precision_on(self.device, self.training.precision))
-        about |= {"classes": self.classes, "task_sizes": self.task_sizes, "provenance": made_with}
-        with self._apart():
-            write_state(Path(path), self._learner, about)
+        metadata |= {"classes": self.classes, "task_sizes": self.task_sizes, "provenance": made_with}
+        with self._isolated():
+            write_state(Path(path), self._learner, metadata)
 
     @classmethod
     def load(
@@ -169,7 +171,7 @@ class Classifier:
         device: str = "auto",
         threads: int = 1,
     ) -> "Classifier":
-        """What `save` wrote, or the state of a run.
+        """Load what `save` wrote, or the state of a run.
 
         Args:
             path: the file; of a run, `task<t>/state.safetensors`.
@@ -179,18 +181,18 @@ class Classifier:
             UserError: the file or the backbone is missing, damaged, or does not fit.
         """
         path, remedy = Path(path), "give a file that Classifier.save or `ntkcl train` wrote"
-        tensors, about = read_tensors(path, FORMAT, VERSION, None, remedy)
-        model = about["model"]
+        tensors, metadata = read_tensors(path, FORMAT, VERSION, None, remedy)
+        model = metadata["model"]
         vit = backbone or _backbone_of(path, model["backbone"])
         own = (model[name] for name in ("learner", "settings", "training", "preprocessing"))
-        loaded = cls(vit, *own, about["seed"], device, threads)
+        loaded = cls(vit, *own, metadata["seed"], device, threads)
         if loaded._backbone["fingerprint"] != model["weights"]:
             raise UserError(
                 f"{path} was learned on a backbone with the fingerprint {model['weights'][:12]}, not "
                 f"{loaded._backbone['fingerprint'][:12]}; give the one that it was learned on"
             )
-        loaded.classes, loaded.task_sizes = about["classes"], about["task_sizes"]
-        loaded._is_closed = about["tasks"] == about["task"] + 1
+        loaded.classes, loaded.task_sizes = metadata["classes"], metadata["task_sizes"]
+        loaded._is_closed = metadata["tasks"] == metadata["task"] + 1
         with loaded._apart():
             learned = [task.model_copy(update={"count": None}) for task in tasks_of(loaded.task_sizes)]
             restore_learner(loaded._learner, tensors, learned, f"{path} does not fit its method", remedy)
@@ -201,13 +203,13 @@ class Classifier:
         if not self.classes:
             raise UserError("nothing was learned yet; call learn(dataset) first")
 
-    def _viewed(self, read: Callable[[int], Image.Image], labels: Tensor) -> TransformedImages:
+    def _transformed(self, read: Callable[[int], Image.Image], labels: Tensor) -> TransformedImages:
         side, channels = self.architecture.img_size, self.architecture.in_chans
         return TransformedImages(read, labels, self.preprocessing, side, channels, self.device, threads=self.threads)
 
     @contextmanager
-    def _apart(self) -> Iterator[None]:
-        """Torch with this classifier's generators and threads; the caller's are untouched."""
+    def _isolated(self) -> Iterator[None]:
+        """Torch with this classifier's random state and threads; the caller's stay as they are."""
         threads = torch.get_num_threads()
         with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
             if self._random:

@@ -23,7 +23,7 @@ from ntkcl.tasks import Task, tasks_of
 class Run:
     """One run: (dataset, backbone, variant, seed), and the settings that follow from those four alone.
 
-    Its files lie in `folder`; `digest` names its settings and stands in every state that it makes.
+    Its files are in `folder`; `digest` identifies its settings and is recorded in every state.
     """
 
     dataset_name: str
@@ -40,12 +40,12 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The run in one word, as in paths."""
+        """The run's path below `runs/`."""
         return f"{self.dataset_name}/{self.backbone_name}/{self.variant}/seed{self.seed}"
 
     @property
     def folder(self) -> Path:
-        """Where the run's files lie."""
+        """The folder of the run's files."""
         return run_folder(self.dataset_name, self.backbone_name, self.variant, self.seed)
 
     @property
@@ -70,7 +70,7 @@ class Run:
         return variant_label(self.method, self.variant)
 
     def describe(self) -> dict[str, Any]:
-        """All settings in plain types, for logs and metrics."""
+        """Return all settings in plain types, for logs and metrics."""
         return {
             "dataset": self.dataset_name,
             "backbone": self.backbone_name,
@@ -89,7 +89,7 @@ class Run:
 
 
 def run_folder(dataset: str, backbone: str, variant: str, seed: int) -> Path:
-    """Where the files of a run lie."""
+    """Return the folder of a run's files."""
     return Path("runs") / dataset / backbone / variant / f"seed{seed}"
 
 
@@ -149,7 +149,7 @@ def _variant(method: Method, name: str, models: dict[str, type[Model]], where: s
 
 
 def resolve(dataset_name: str, backbone_name: str, variant: str, seed: int) -> Run:
-    """The run (dataset, backbone, variant, seed) with all its settings validated.
+    """Return the run (dataset, backbone, variant, seed) with all its settings validated.
 
     Raises:
         UserError: a name is unknown or a setting is wrong.
@@ -174,7 +174,7 @@ def resolve(dataset_name: str, backbone_name: str, variant: str, seed: int) -> R
 
 
 def runs_of(study: Study) -> list[Run]:
-    """All runs of a study, in the order of its lists."""
+    """Return all runs of a study, in the order of its lists."""
     return [
         resolve(dataset, backbone, variant, seed)
         for dataset in study.datasets

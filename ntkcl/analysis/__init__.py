@@ -1,1 +1,1 @@
-"""The kernel's theory on runs: what a learner's states say about its gaps and its forgetting."""
+"""Comparisons over the runs of a study, and the kernel's theory on single runs."""

@@ -1,4 +1,4 @@
-"""What learning a task changes of earlier classes' scores: forecast from the kernel before, and measured after."""
+"""The change of earlier classes' scores by learning a task: forecast from the kernel before, and measured after."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ntkcl.analysis.learner_functions import Logits, Scores
 from ntkcl.analysis.run_kernels import mean_eigenvalue
-from ntkcl.analysis.trained_run import Images, TrainedRun, in_pieces
+from ntkcl.analysis.trained_run import Sample, TrainedRun, in_batches
 from ntkcl.methods.learner import Learner
 from ntkcl.ntk.empirical import kernel
 from ntkcl.ntk.functions import of_module
@@ -18,16 +18,14 @@ from ntkcl.tasks import Task
 
 @dataclass(frozen=True)
 class Change:
-    """Scores of old classes on test images of theirs, before a task is learned, and how learning it changes them.
-
-    All are on the CPU.
+    """Scores of old classes on their test images before a task is learned, and the change by learning it.
 
     Args:
         before: (n, old classes).
         labels: (n,).
-        forecast: (n, old classes), of first order, from the kernel before.
-        measured: (n, old classes), by what the training changed: the learner before with the trained parameters after.
-        in_all: (n, old classes), by all that changed, what is frozen during a task too.
+        forecast: (n, old classes), the first-order change from the kernel before.
+        measured: (n, old classes), the change by the trained parameters alone.
+        in_all: (n, old classes), the total change, including the previous adapters.
     """
 
     before: Tensor
@@ -37,24 +35,24 @@ class Change:
     in_all: Tensor
 
     def drop(self, change: Tensor) -> float:
-        """How many points of the accuracy among old classes the scores lose by this change of them."""
+        """Loss of accuracy among the old classes by `change`, in points."""
         before, after = (
             100 * (scores.argmax(1) == self.labels).double().mean() for scores in (self.before, self.before + change)
         )
         return (before - after).item()
 
 
-def change_by(trained: TrainedRun, task: Task, old: Images, new: Images, ridge: float, memory: int) -> Change:
-    """The change of old scores that learning `task` makes.
+def change_by(trained: TrainedRun, task: Task, old: Sample, new: Sample, ridge: float, memory: int) -> Change:
+    """Return the change of old scores by learning `task`.
 
-    The task is taken to fit its labels from where it begins: the residual is one-hot labels minus the softmax of the
-    logits, the negative gradient of the cross entropy.
+    The forecast assumes that training fits the labels. Its residual is the negative gradient of the cross entropy at
+    the start of the task: one-hot labels minus the softmax of the logits.
 
     Args:
         old: test images of earlier tasks.
         new: training images of the task.
-        ridge: of the forecast, as a share of the mean eigenvalue of the new images' kernel.
-        memory: bytes that may be held.
+        ridge: of the forecast, as a fraction of the mean eigenvalue of the new images' kernel.
+        memory: memory budget in bytes.
     """
     after = trained.learners[task.index]  # first: loading a state sets torch's random state
     learner = trained.learner_after(trained.tasks[task.index - 1])
@@ -69,9 +67,9 @@ def change_by(trained: TrainedRun, task: Task, old: Images, new: Images, ridge: 
     return Change(before, old.labels.cpu(), expected, measured, in_all)
 
 
-def _forecast(learner: Learner, old: Images, new: Images, classes: slice, ridge: float, memory: int) -> Tensor:
-    parameters, logits = of_module(Logits(learner), in_pieces(learner.frozen_forward, new.pixels))
-    _, scores = of_module(Scores(learner, classes), in_pieces(learner.frozen_forward, old.pixels))
+def _forecast(learner: Learner, old: Sample, new: Sample, classes: slice, ridge: float, memory: int) -> Tensor:
+    parameters, logits = of_module(Logits(learner), in_batches(learner.frozen_forward, new.pixels))
+    _, scores = of_module(Scores(learner, classes), in_batches(learner.frozen_forward, old.pixels))
     outputs = logits.at(parameters).double().cpu()
     targets = F.one_hot(new.labels.cpu() - learner.first_class, outputs.shape[1])
     k_old_new = kernel(parameters, scores, logits, memory=memory, progress=True).double().cpu().flatten(2).flatten(0, 1)
@@ -81,13 +79,13 @@ def _forecast(learner: Learner, old: Images, new: Images, classes: slice, ridge:
 
 
 def _scores(learner: Learner, images: Tensor, classes: slice) -> Tensor:
-    (scores,) = in_pieces(lambda piece: (learner.scores(piece),), images)
+    (scores,) = in_batches(lambda batch: (learner.scores(batch),), images)
     return scores[:, classes].double().cpu()
 
 
 @torch.no_grad()
 def _take_trained(learner: Learner, after: Learner) -> None:
-    """Give `learner` the trained parameters of `after`, and nothing else of it."""
+    """Copy the trained parameters of `after` to `learner`."""
     later = dict(after.named_parameters())
     for name, parameter in learner.named_parameters():
         if parameter.requires_grad:

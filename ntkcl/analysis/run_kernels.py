@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ntkcl.analysis.learner_functions import Scores
-from ntkcl.analysis.trained_run import TrainedRun, in_pieces
+from ntkcl.analysis.trained_run import TrainedRun, in_batches
 from ntkcl.methods.learner import Learner
 from ntkcl.ntk.empirical import kernel
 from ntkcl.ntk.functions import of_module
@@ -27,7 +27,7 @@ from ntkcl.ntk.measures import (
 )
 from ntkcl.tasks import Task
 
-DIRECTIONS = 5  # of each task's features that principal angles are taken between
+FEATURE_DIRECTIONS = 5  # of each task's features that principal angles are taken between
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def kernels_of(trained: TrainedRun, images: list[Tensor], memory: int) -> Kernel
 
     Args:
         images: of each task, (n, C, H, W).
-        memory: bytes that may be held.
+        memory: memory budget in bytes.
     """
     tasks, learners, everything = trained.tasks, trained.learners, torch.cat(images)
     last, of_first = learners[-1], _classes(tasks[0])
@@ -69,17 +69,17 @@ def kernels_of(trained: TrainedRun, images: list[Tensor], memory: int) -> Kernel
 
 def of_scores(learner: Learner, images: Tensor, classes: slice, memory: int) -> Tensor:
     """The kernel (N, N) of a learner's scores of some classes, summed over these and divided by their number."""
-    parameters, outputs = of_module(Scores(learner, classes), in_pieces(learner.frozen_forward, images))
+    parameters, outputs = of_module(Scores(learner, classes), in_batches(learner.frozen_forward, images))
     return kernel(parameters, outputs, summed=True, memory=memory, progress=True).double().cpu() / (
         classes.stop - classes.start
     )
 
 
 def kernel_measures(kernels: Kernels, ridge: float) -> dict[str, Any]:
-    """The numbers of a run's kernels: lists over tasks, and the matrix of couplings; None without meaning.
+    """Return the measures of a run's kernels: lists over tasks, and the matrix of couplings; None where undefined.
 
     Args:
-        ridge: of the effective dimension, as a share of the mean eigenvalue.
+        ridge: of the effective dimension, as a fraction of the mean eigenvalue.
     """
     pairs = list(zip(kernels.learned, kernels.end, strict=True))
     coupling = couplings(kernels.all, [len(k) for k in kernels.learned]).tolist()
@@ -93,7 +93,7 @@ def kernel_measures(kernels: Kernels, ridge: float) -> dict[str, Any]:
 
 
 def kernel_arrays(kernels: Kernels) -> dict[str, Tensor]:
-    """What figures show of a run's kernels."""
+    """Return the arrays for figures."""
     arrays = {"kernel/before": kernels.before, "kernel/after": kernels.after, "kernel/all": kernels.all}
     for when, parts in (("learned", kernels.learned), ("end", kernels.end)):
         arrays |= {f"spectrum/{when}/{index}": spectrum(part) for index, part in enumerate(parts)}
@@ -104,12 +104,12 @@ def kernel_arrays(kernels: Kernels) -> dict[str, Tensor]:
 def overlaps(learner: Learner, images: list[Tensor]) -> list[list[float]] | None:
     """The overlap (T, T) of the subspaces that the tasks' features lie in: mean squared cosine of principal angles.
 
-    None where a task's features have too low a rank.
+    None if the rank of a task's features is too low.
     """
-    seen = [learner.named_features(in_pieces(learner.extract_features, each)) for each in images]
+    seen = [learner.named_features(in_batches(learner.extract_features, each)) for each in images]
     features = [list(names.values())[-1].cpu() for names in seen]
     try:
-        return [[overlap(principal_angles(a, b, DIRECTIONS)) for b in features] for a in features]
+        return [[overlap(principal_angles(a, b, FEATURE_DIRECTIONS)) for b in features] for a in features]
     except ValueError:
         return None
 
@@ -125,7 +125,7 @@ def _dimension(kernel: Tensor, ridge: float) -> float | None:
 
 
 def _finite(value: float) -> float | None:
-    """None where a kernel is zero and the number has no meaning."""
+    """`value`, or None if the kernel is zero and the measure undefined."""
     return value if math.isfinite(value) else None
 
 

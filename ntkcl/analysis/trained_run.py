@@ -1,4 +1,4 @@
-"""A finished run, taken up again: its learner after each task, and the images that it is looked at with."""
+"""A finished run, loaded again: its learner after each task, and samples of its images."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from ntkcl.tasks import Task, TaskImages
 from ntkcl.training.parts import new_learner, stream_of
 from ntkcl.training.state import load_state
 
-PIECE = 64  # images that go through a ViT at once
+IMAGES_PER_PASS = 64  # images that go through a ViT at once
 
 
 @dataclass(frozen=True)
-class Images:
-    """Some images of one task: (n, C, H, W), and their labels (n,), positions in the class order."""
+class Sample:
+    """Images (n, C, H, W) of one or more tasks and their labels (n,), positions in the class order."""
 
     pixels: Tensor
     labels: Tensor
@@ -28,19 +28,19 @@ class Images:
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run whose tasks have all been learned."""
+    """A run that has learned all its tasks."""
 
     run: Run
     device: torch.device
 
     @cached_property
     def stream(self) -> TaskStream:
-        """The data."""
+        """The run's images."""
         return stream_of(self.run)
 
     @cached_property
     def tasks(self) -> list[Task]:
-        """In order."""
+        """The run's tasks, in order."""
         return self.run.tasks
 
     @cached_property
@@ -54,27 +54,27 @@ class TrainedRun:
         load_state(self.run.state_path(task.index), learner, self.run, self.tasks[: task.index + 1], self.stream)
         return learner.to(self.device).eval()
 
-    def sample(self, task: Task, count: int, split: str) -> Images:
-        """About `count` images of a task, evenly spaced over the dataset's order: as many of each class, at least one.
+    def sample(self, task: Task, count: int, split: str) -> Sample:
+        """Return about `count` images of a task: equally many of each class, evenly spaced in the dataset's order.
 
         Args:
-            split: "train" (of all training images, whatever share of them was learned) or "test".
+            split: "train" (of all training images, also those that were not learned) or "test".
         """
         rows = self.stream.evenly_spaced(task, max(1, count // task.size), split == "test")
         return self._all_of(self.stream.some_images(rows, self.device))
 
     @cached_property
     def _backbone(self) -> torch.nn.Module:
-        """In float32: what bfloat16 rounds away would be lost in gradients."""
+        """The backbone in float32: gradients need the digits that bfloat16 rounds away."""
         return load_vit(self.run.backbone_name).to(self.device)
 
-    def _all_of(self, images: TaskImages) -> Images:
+    def _all_of(self, images: TaskImages) -> Sample:
         pixels, labels = zip(*images.eval_batches(), strict=True)
-        return Images(torch.cat(pixels), torch.cat(labels))
+        return Sample(torch.cat(pixels), torch.cat(labels))
 
 
 @torch.no_grad()
-def in_pieces(function: Callable[[Tensor], Tensors], images: Tensor) -> Tensors:
-    """What `function` makes of images (N, C, H, W), of a few of them at a time."""
-    parts = [function(piece) for piece in images.split(PIECE)]
+def in_batches(function: Callable[[Tensor], Tensors], images: Tensor) -> Tensors:
+    """Apply `function` to images (N, C, H, W) in batches and concatenate the results."""
+    parts = [function(batch) for batch in images.split(IMAGES_PER_PASS)]
     return tuple(torch.cat(column) for column in zip(*parts, strict=True))

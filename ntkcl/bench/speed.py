@@ -110,7 +110,9 @@ def training_speed(run: Run, device: torch.device, seconds: float, compile_mode:
     training = run.training.model_copy(update={"epochs": 1, "first_epochs": 1})
     images.together = batches_per_frozen_pass(device, training.batch_size)
     forget_peak(device)
-    learn_task(learner, images.task, images, training, ahead=images.together, compile_mode=compile_mode)
+    learn_task(
+        learner, images.task, images, training, batches_per_frozen_pass=images.together, compile_mode=compile_mode
+    )
     memory, (pictures, labels) = peak(device), images.batch(training.batch_size)
     operations = _operations(learner.train(), pictures, labels, True)
     return Speed(images.rates, operations, training.batch_size, memory, kept_for_backward(learner, pictures, labels))

@@ -54,6 +54,6 @@ def compile_option(command: Callable) -> Callable:
 
 
 def usage() -> str:
-    """What this process has used so far. (Snakemake's benchmark sees time alone where jobs fork, see `ntkcl.pipeline.fork_server`.)"""
+    """CPU time and memory of this process. (Snakemake's benchmark does not count the fork server's children.)"""
     used = resource.getrusage(resource.RUSAGE_SELF)
     return f"{used.ru_utime + used.ru_stime:.1f} s CPU, {used.ru_maxrss / 1024:.0f} MiB at most"

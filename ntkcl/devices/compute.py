@@ -14,13 +14,13 @@ FROZEN_PASS_IMAGES = 64  # that the frozen branches get together on a GPU, if a 
 
 
 def choose_device(name: str, wait: bool = True) -> torch.device:
-    """The device called `name`: "cpu", "cuda", or "auto" for a GPU if there is one.
+    """Return the device `name`: "cpu", "cuda", or "auto" for a GPU if there is one.
 
-    A GPU is this process's until it ends: it waits while other processes have them all (`ntkcl.devices.gpus`).
+    A GPU is reserved for this process until it ends; if all are reserved, the process waits (`ntkcl.devices.gpus`).
 
     Args:
-        name: of the device.
-        wait: if false, "auto" shares a GPU with those who have it instead of waiting; for what is soon done.
+        name: name of the device.
+        wait: if false, "auto" shares a reserved GPU instead of waiting; for short work.
 
     Raises:
         UserError: a GPU is asked for and there is none.
@@ -40,7 +40,7 @@ def choose_device(name: str, wait: bool = True) -> torch.device:
     index = gpus.claim(devices, gpus.jobs_per_gpu(), wait or name == "cuda", patience) if devices else local
     device = torch.device("cuda", index)
     torch.cuda.set_device(device)
-    torch.cuda.init()  # a state's random numbers are for it, too
+    torch.cuda.init()  # states contain its random state, too
     return device
 
 

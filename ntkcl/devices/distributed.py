@@ -1,8 +1,8 @@
-"""One run on several devices: `torchrun` starts a process for each, and they share out the images of every batch.
+"""One run on several devices: `torchrun` starts a process for each; they divide the images of every batch.
 
-Every process computes the features of its share. They are put together before the loss, which all compute alike from
-the whole batch, so that terms that compare images of a batch with one another are what one process computes. In a
-single process nothing here does anything.
+Every process computes the features of its shard. They are gathered before the loss, which all processes compute from
+the whole batch, so that terms that compare images of a batch are the same as in one process. In a single process all
+functions of this module do nothing.
 """
 
 import atexit
@@ -17,21 +17,21 @@ from torch import Tensor, nn
 
 from ntkcl.devices.random_state import random_state, set_random_state
 
-_together = False  # whether `start` has joined processes; a person's own program may have joined some for itself
+_together = False  # whether `start` has joined processes; a user's program may have joined others for itself
 
 
 def start(device: torch.device) -> None:
     """Join the processes that `torchrun` started, if it started this one, until it ends."""
     global _together
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _together:
-        # what the host decides (orders, when to stop) goes over the host: no GPU has to be waited for
+        # decisions of the host (orders, when to stop) use gloo: nobody waits for a GPU
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         atexit.register(stop)
         _together = True
 
 
 def stop() -> None:
-    """Leave them."""
+    """Leave the process group."""
     global _together
     if _together:
         _together = False
@@ -39,12 +39,12 @@ def stop() -> None:
 
 
 def world_size() -> int:
-    """How many processes there are."""
+    """Number of processes."""
     return dist.get_world_size() if _together else 1
 
 
 def rank() -> int:
-    """Which of them this one is. The first, 0, writes files."""
+    """Rank of this process. Rank 0 writes files."""
     return dist.get_rank() if _together else 0
 
 
@@ -54,14 +54,14 @@ def shard(rows: Tensor) -> Tensor:
 
 
 def broadcast(tensor: Tensor) -> Tensor:
-    """What the first process has: for draws that must be the same everywhere."""
+    """Return the tensor of rank 0, for random numbers that must be the same everywhere."""
     if world_size() > 1:
         dist.broadcast(tensor, 0)
     return tensor
 
 
 def all_gather_object(value: Any) -> list[Any]:
-    """Every process's `value`, in the order of ranks."""
+    """Return the `value` of every process, in the order of ranks."""
     values = [value] * world_size()
     if world_size() > 1:
         dist.all_gather_object(values, value)
@@ -69,21 +69,21 @@ def all_gather_object(value: Any) -> list[Any]:
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """The sum over processes."""
+    """Sum over processes, in place."""
     if world_size() > 1:
         dist.all_reduce(tensor)
     return tensor
 
 
 def all_reduce_max(tensor: Tensor) -> Tensor:
-    """The largest value over processes."""
+    """Maximum over processes, in place."""
     if world_size() > 1:
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
     return tensor
 
 
 def broadcast_parameters(module: nn.Module) -> None:
-    """Give the trained parameters of all processes the first one's values."""
+    """Copy the trained parameters of rank 0 to all processes."""
     for parameter in module.parameters():
         if parameter.requires_grad:
             broadcast(parameter.data)
@@ -91,7 +91,7 @@ def broadcast_parameters(module: nn.Module) -> None:
 
 @contextmanager
 def shared_random_state() -> Iterator[None]:
-    """Let all processes draw what the first one draws, in the loss, which they compute alike."""
+    """Let all processes use the random state of rank 0, for the loss, which all of them compute."""
     if world_size() == 1:
         yield
         return
@@ -103,18 +103,18 @@ def shared_random_state() -> Iterator[None]:
 
 
 def all_gather_rows(part: Tensor, size: int) -> Tensor:
-    """The tensor (size, ...) of which every process has its `share`; gradients go back to all shares."""
+    """Return the tensor (size, ...) of which every process has a shard; gradients flow back to all shards."""
     return _AllGatherRows.apply(part, size) if world_size() > 1 else part
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """The mean over processes of each parameter's gradient, in place.
+    """Average the gradient of each parameter over processes, in place.
 
-    Every process differentiates the same loss of the whole batch. What comes through features arrives as the sum over
-    processes of the loss's gradients (`all_gather_rows`), everything else once in each process: the mean is right for both.
+    Every process differentiates the same loss of the whole batch. Gradients through features arrive as the sum over
+    processes (`all_gather_rows`), all others once in each process: the mean is right for both.
     """
     if world_size() > 1:
-        gradients = [parameter.grad for parameter in parameters]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients])) / world_size()
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
@@ -123,7 +123,7 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
 class _AllGatherRows(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, part: Tensor, size: int) -> Tensor:
-        """Shares differ in size by one at most: all are sent as long as the longest."""
+        """Shards differ in size by one at most: all are padded to the longest."""
         sizes = [len(rows) for rows in torch.empty(size, 0).tensor_split(world_size())]
         sent = part.new_zeros(sizes[0], *part.shape[1:])
         sent[: len(part)] = part

@@ -1,4 +1,4 @@
-"""The GPUs of this machine, and which process has which. It asks the driver's `nvidia-smi`: torch is not imported."""
+"""The GPUs of this machine, and their reservation by processes. `nvidia-smi` lists them: torch is not imported."""
 
 import fcntl
 import math
@@ -14,13 +14,13 @@ from typing import Any
 from ntkcl.errors import UserError, nearest
 
 JOBS_PER_GPU = "NTKCL_JOBS_PER_GPU"
-PAUSE = 0.5  # seconds between two looks for a free GPU
-MOST_THREADS = 8  # of a job: with more, reading and cropping images gains little
-_held: dict[str, int] = {}  # the locks of this process, which the operating system takes back when it ends
+POLL_SECONDS = 0.5  # between two attempts to reserve a GPU
+MAX_THREADS_PER_JOB = 8  # with more, reading and cropping images gains little
+_reserved: dict[str, int] = {}  # the locks of this process; the operating system releases them when it ends
 
 
 def visible() -> list[str]:
-    """The UUIDs of the GPUs that this process may use, in CUDA's order; none without a driver."""
+    """Return the UUIDs of the GPUs that this process may use, in CUDA's order; none without a driver."""
     try:
         command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -32,7 +32,7 @@ def visible() -> list[str]:
 
 
 def _chosen(words: str, present: list[str]) -> list[str]:
-    """What CUDA_VISIBLE_DEVICES means: indices, or the beginnings of UUIDs, up to the first that is neither."""
+    """Parse CUDA_VISIBLE_DEVICES: indices, or prefixes of UUIDs, up to the first that is neither."""
     chosen = []
     for word in words.split(","):
         word = word.strip()
@@ -45,19 +45,19 @@ def _chosen(words: str, present: list[str]) -> list[str]:
     return chosen
 
 
-def use_gpus(device: str, here: bool) -> bool:
-    """Whether the pipeline's jobs take a GPU each.
+def use_gpus(device: str, is_local: bool) -> bool:
+    """Return whether each of the pipeline's jobs takes a GPU.
 
     Args:
         device: "cpu", "cuda", or "auto" for GPUs if this machine has them.
-        here: the jobs run on this machine; a cluster is asked for GPUs unless `device` is "cpu".
+        is_local: the jobs run on this machine; a cluster is asked for GPUs unless `device` is "cpu".
 
     Raises:
         UserError: GPUs are asked for and there are none, or `device` is something else.
     """
     if device not in (devices := ("auto", "cpu", "cuda")):
         raise UserError(f"unknown device '{device}' (--config device=...); {nearest(device, devices)}")
-    if device == "cpu" or not here:
+    if device == "cpu" or not is_local:
         return device != "cpu"
     found = bool(visible())
     if device == "cuda" and not found:
@@ -66,7 +66,7 @@ def use_gpus(device: str, here: bool) -> bool:
 
 
 def jobs_per_gpu() -> int:
-    """How many jobs may share a GPU, as the pipeline tells its jobs through the environment; 1 elsewhere.
+    """Return the number of jobs that may share a GPU, which the pipeline passes in the environment; 1 elsewhere.
 
     Raises:
         UserError: it is not a whole number above 0.
@@ -78,7 +78,7 @@ def jobs_per_gpu() -> int:
 
 
 def per_job(value: Any, device_is_gpu: bool) -> int:
-    """How many GPUs a job computes on, each in a process of its own; 0 where it takes none.
+    """Return the number of GPUs of a job, one process each; 0 if it takes none.
 
     Args:
         value: of the configuration `gpus_per_job`.
@@ -97,43 +97,43 @@ def per_job(value: Any, device_is_gpu: bool) -> int:
 
 
 def threads_each(cores: int, jobs: int) -> int:
-    """Threads for each of `jobs` that compute at once on GPUs, so that the cores suffice for all of them."""
-    return max(1, min(MOST_THREADS, cores // max(1, jobs)))
+    """Return the CPU threads of each of `jobs` that run at the same time on GPUs."""
+    return max(1, min(MAX_THREADS_PER_JOB, cores // max(1, jobs)))
 
 
 def claim(devices: list[str], per_gpu: int = 1, wait: bool = True, patience: float = math.inf) -> int:
-    """Take a place on one of `devices` and keep it until this process ends, however it ends.
+    """Reserve a slot on one of `devices` until this process ends, however it ends.
 
     Args:
         devices: UUIDs, at least one.
         per_gpu: how many processes may share a GPU.
-        wait: until a place is free; else, while all are taken, the first GPU is shared with those that have it.
-        patience: seconds to wait at most.
+        wait: wait for a free slot; if false and all are reserved, share the first GPU.
+        patience: maximum waiting time in seconds.
 
     Returns:
-        The position in `devices` of the GPU to compute on; one that this process has is the same at every call.
+        The index in `devices` of the GPU to compute on; the same at every call of this process.
 
     Raises:
-        UserError: no place was free for so long.
+        UserError: no slot became free in time.
     """
-    if mine := [index for index, device in enumerate(devices) if device in _held]:
+    if mine := [index for index, device in enumerate(devices) if device in _reserved]:
         return mine[0]
-    told, start = False, time.monotonic()
+    printed, start = False, time.monotonic()
     while True:
         for slot, index in product(range(per_gpu), range(len(devices))):  # a second job on a GPU when each has one
             if _lock(devices[index], slot):
                 return index
         if not wait:
             return 0
-        if not told:
+        if not printed:
             print(_why_waiting(devices, per_gpu), file=sys.stderr, flush=True)
-            told = True
+            printed = True
         if time.monotonic() - start > patience:
             raise UserError(
                 f"no GPU was free for one of this run's processes in {patience:.0f} s; start as many as there are free "
                 "GPUs (gpus_per_job, --nproc-per-node)"
             )
-        time.sleep(PAUSE)
+        time.sleep(POLL_SECONDS)
 
 
 def _why_waiting(devices: list[str], per_gpu: int) -> str:
@@ -148,7 +148,7 @@ def _path(device: str, slot: int | str) -> Path:
 
 
 def _lock(device: str, slot: int) -> bool:
-    """Lock the file that stands for a place, unless another process has; anyone on this machine may."""
+    """Lock the file of a slot unless another process has locked it; any user of this machine may."""
     path = _path(device, slot)
     try:
         file = os.open(path, os.O_CREAT | os.O_EXCL)
@@ -160,5 +160,5 @@ def _lock(device: str, slot: int) -> bool:
     except BlockingIOError:
         os.close(file)
         return False
-    _held[device] = file
+    _reserved[device] = file
     return True

@@ -1,1 +1,1 @@
-"""From a run's settings to its states and predictions: the loop, the state files, the jobs."""
+"""From a run's settings to its states and predictions: loop, optimizers, state files, evaluation."""

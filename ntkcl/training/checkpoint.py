@@ -1,4 +1,4 @@
-"""Starting again within a task: what training was, written from time to time and when the process is told to stop."""
+"""Checkpoints within a task: written from time to time, and when a signal asks the process to stop."""
 
 import contextlib
 import signal
@@ -22,7 +22,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)  # clusters send the first before they
 
 
 class Stopped(UserError):
-    """The process was told to stop, and has written a checkpoint."""
+    """A signal asked the process to stop, and it has written a checkpoint."""
 
 
 class Checkpoints:
@@ -30,93 +30,96 @@ class Checkpoints:
 
     Args:
         path: the file.
-        about: what it belongs to; one that says otherwise is no use.
-        made: what this process makes it with (`ntkcl.storage.provenance`).
-        pause: seconds between two checkpoints; one of 0 is written after every step.
+        metadata: what the checkpoint belongs to; a file with other metadata is ignored.
+        made: provenance of this process (`ntkcl.storage.provenance`).
+        interval: seconds between two checkpoints; 0 writes one after every step.
     """
 
-    def __init__(self, path: Path, about: dict[str, Any], made: dict[str, Any], pause: float) -> None:
-        self.path, self.about, self.made_with, self.pause = path, about, [made], pause
-        self._last, self._told = time.monotonic(), 0
+    def __init__(self, path: Path, metadata: dict[str, Any], made: dict[str, Any], interval: float) -> None:
+        self.path, self.metadata, self.made_with, self.interval = path, metadata, [made], interval
+        self._last, self._signal = time.monotonic(), 0
 
     @contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Take signals as a wish to stop after the present step. A second Ctrl-C stops at once."""
+        """Let signals stop training after the present step. A second Ctrl-C stops at once."""
 
-        def told(number: int, frame: Any) -> None:
-            self._told = number
+        def remember(number: int, frame: Any) -> None:
+            self._signal = number
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
-        watched = SIGNALS if threading.current_thread() is threading.main_thread() else ()  # no other thread can
-        before = {number: signal.signal(number, told) for number in watched}
+        handled = SIGNALS if threading.current_thread() is threading.main_thread() else ()  # no other thread can
+        before = {number: signal.signal(number, remember) for number in handled}
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def should_save(self, pause: float | None = None) -> tuple[bool, int]:
-        """Whether to write one now, and the number of the signal that told any of the processes to stop, or 0.
+    def should_save(self, interval: float | None = None) -> tuple[bool, int]:
+        """Return whether to write one now, and the number of the signal that any of the processes got, or 0.
 
         Args:
-            pause: seconds since the last one, where they are not those of always.
+            interval: seconds since the last one; that of the constructor if not given.
         """
-        is_due = time.monotonic() - self._last >= (self.pause if pause is None else pause)
-        due, told = distributed.all_reduce_max(torch.tensor([is_due, self._told])).tolist()
-        return bool(due or told), told
+        is_due = time.monotonic() - self._last >= (self.interval if interval is None else interval)
+        due, number = distributed.all_reduce_max(torch.tensor([is_due, self._signal])).tolist()
+        return bool(due or number), number
 
-    def write(self, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-        """Write what training needs to go on.
+    def write(self, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
+        """Write what training needs to resume.
 
         Raises:
-            UserError: the file cannot be written, and the process was told to stop; else that is a warning.
+            UserError: the file cannot be written, and a signal asked the process to stop; else that is a warning.
         """
         self._last = time.monotonic()
         if distributed.rank() > 0:
             return
         try:
-            about = {"format": FORMAT, "version": VERSION, "provenance": self.made_with} | self.about | about
-            write_tensors(self.path, tensors, about)
+            header = {"format": FORMAT, "version": VERSION, "provenance": self.made_with}
+            write_tensors(self.path, tensors, header | self.metadata | metadata)
         except UserError as error:
-            if self._told:
+            if self._signal:
                 raise
             print(f"warning: {error}", file=sys.stderr, flush=True)
 
     def read(self, learner: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """What `write` wrote, or None where nothing fits; what does not fit is said on standard error.
+        """Return what `write` wrote, or None if nothing fits; the reason is printed to standard error.
 
         Args:
-            learner: the learner's own tensors, whose names and shapes must be those that were written.
+            learner: the learner's own tensors, whose names and shapes must be the written ones.
         """
         saved, problem = self._read(learner) if self.path.exists() else (None, "")
-        if not all(distributed.all_gather_object(saved is not None)):  # all processes go on, or none
+        if not all(distributed.all_gather_object(saved is not None)):  # all processes resume, or none
             if problem and distributed.rank() == 0:
-                print(f"warning: {problem}; the task begins anew", file=sys.stderr, flush=True)
+                print(f"warning: {problem}; the task starts from its beginning", file=sys.stderr, flush=True)
             return None
         if distributed.rank() == 0:
             steps = len(saved[0]["losses"])
-            print(f"going on from {self.path}, after {steps} steps", file=sys.stderr, flush=True)
+            print(f"resuming from {self.path}, after {steps} steps", file=sys.stderr, flush=True)
         earlier = [made for made in saved[1]["provenance"] if made not in self.made_with]
         self.made_with = [*earlier, *self.made_with]
         return saved
 
     def delete(self) -> None:
-        """Remove the file: the task is learned."""
+        """Delete the file: the task is learned."""
         if distributed.rank() == 0:
             with contextlib.suppress(OSError):
                 self.path.unlink()
 
     def _read(self, learner: dict[str, Tensor]) -> tuple[tuple | None, str]:
-        """What is in the file, or what is wrong with it."""
+        """Return the content of the file, or the problem with it."""
         try:
-            tensors, about = read_tensors(self.path, FORMAT, VERSION, self.about["digest"], "")
+            tensors, metadata = read_tensors(self.path, FORMAT, VERSION, self.metadata["digest"], "")
         except UserError as error:
             return None, str(error).rstrip("; ")
-        for name, now in self.about.items():
-            if about.get(name) != now:
-                then = str(about.get(name))[:12]
-                return None, f"{self.path} was made with other {name.replace('_', ' ')} ({then}, now {str(now)[:12]})"
+        for name, now in self.metadata.items():
+            if metadata.get(name) != now:
+                then = str(metadata.get(name))[:12]
+                return (
+                    None,
+                    f"{self.path} was written with other {name.replace('_', ' ')} ({then}, now {str(now)[:12]})",
+                )
         shapes = {name: tensor.shape for name, tensor in learner.items()}
         if {name: tensor.shape for name, tensor in strip_prefix("learner", tensors).items()} != shapes:
-            return None, f"{self.path} holds other tensors than this learner"
-        return (tensors, about), ""
+            return None, f"{self.path} has other tensors than this learner"
+        return (tensors, metadata), ""

@@ -1,4 +1,4 @@
-"""The training loop, one for all learners: optimizer, schedule, checkpoints, the log of the losses."""
+"""The training loop, one for all learners: steps, checkpoints, the log of the losses."""
 
 import math
 import signal
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import torch
-from torch import Tensor, optim
+from torch import Tensor
 
 from ntkcl.devices import distributed
 from ntkcl.devices.random_state import random_state, set_random_state
@@ -18,8 +18,9 @@ from ntkcl.settings.models import Training
 from ntkcl.storage.tensors import add_prefix, strip_prefix
 from ntkcl.tasks import Task, TaskImages
 from ntkcl.training.checkpoint import Checkpoints, Stopped
+from ntkcl.training.optimization import epochs_of, first_lr, new_optimizer, scheduled_lr
 
-WORTH_SAVING = 10.0  # seconds of training that are saved before a task's end
+MIN_SAVED_SECONDS = 10.0  # of training, for a checkpoint before a task's end
 
 OnEpoch = Callable[[int, int, float], None]
 """Called after each epoch with its number, the number of epochs, and the mean loss."""
@@ -33,13 +34,13 @@ class LossLog:
     rows: list[list[float]] = field(default_factory=list)
 
     def csv(self) -> str:
-        """As a table with a header; floats in their shortest exact form."""
+        """Return a table with a header; floats in their shortest exact form."""
         lines = [",".join(self.columns)]
         lines += [f"{row[0]:.0f},{row[1]:.0f}," + ",".join(repr(value) for value in row[2:]) for row in self.rows]
         return "\n".join(lines) + "\n"
 
     def undefined(self) -> dict[str, int]:
-        """How often a term was not defined and counted as 0."""
+        """Count the steps in which a term was not defined and counted as 0."""
         columns = zip(self.columns, zip(*self.rows, strict=True), strict=True) if self.rows else ()
         counts = {name: sum(not math.isfinite(value) for value in values) for name, values in columns}
         return {name: count for name, count in counts.items() if count}
@@ -52,18 +53,18 @@ def learn_task(
     training: Training,
     on_epoch: OnEpoch = lambda epoch, epochs, loss: None,
     checkpoints: Checkpoints | None = None,
-    ahead: int = 1,
+    batches_per_frozen_pass: int = 1,
     compile_mode: str | None = None,
     earlier: Iterable[tuple[Task, TaskImages]] | None = None,
 ) -> LossLog:
-    """Let `learner` learn `task`; draws come from torch's generators.
+    """Train `learner` on `task`; all random numbers come from torch's generators.
 
     Args:
         on_epoch: called after each epoch.
-        checkpoints: where training is saved from time to time, and goes on from.
-        ahead: how many batches the frozen part of the learner looks at together.
-        compile_mode: of torch.compile for what goes through the ViT, as "default"; None: not compiled.
-        earlier: earlier tasks and their images, taken one by one after this task, for an oracle (`Learner.needs_old_images`).
+        checkpoints: where training is saved from time to time, and resumes from.
+        batches_per_frozen_pass: number of batches that go through `Learner.frozen_forward` together.
+        compile_mode: mode of torch.compile for the passes through the ViT, such as "default"; None: not compiled.
+        earlier: earlier tasks and their images, for an oracle (`Learner.needs_old_images`).
 
     Returns:
         The losses of every step.
@@ -78,8 +79,10 @@ def learn_task(
     learner.eval()
     learner.begin_task(task, images, training)
     log = LossLog()
-    if learner.trained_parameters() and _epochs(training, task):
-        log = _Training(learner, task, training, checkpoints, ahead, compile_mode).run(images, on_epoch)
+    if learner.trained_parameters() and epochs_of(training, task):
+        log = _Training(learner, task, training, checkpoints, batches_per_frozen_pass, compile_mode).run(
+            images, on_epoch
+        )
     learner.eval()
     learner.end_task(task, images)
     for old, old_images in earlier or ():
@@ -88,7 +91,7 @@ def learn_task(
 
 
 class _Training:
-    """The steps of one task, and where in them it is."""
+    """The steps of one task, and the position in them."""
 
     def __init__(
         self,
@@ -96,7 +99,7 @@ class _Training:
         task: Task,
         training: Training,
         checkpoints: Checkpoints | None,
-        ahead: int,
+        batches_per_frozen_pass: int,
         compile_mode: str | None,
     ) -> None:
         self.learner, self.task, self.training = learner, task, training
@@ -105,19 +108,20 @@ class _Training:
             self.frozen_forward, self.features = (
                 torch.compile(f, mode=compile_mode) for f in (self.frozen_forward, self.features)
             )
-        self.checkpoints, self.ahead = checkpoints, ahead
-        self.epochs, self.parameters = _epochs(training, task), learner.trained_parameters()
-        self.optimizer = _optimizer(self.parameters, training, _lr(training, task))
-        for parameter in self.parameters:  # one that the loss does not reach decays too, as in the released code
-            parameter.grad = torch.zeros_like(parameter)
-        self.log, self.pending = LossLog(), []  # losses of the last steps that the host has not seen yet
+        self.checkpoints, self.batches_per_frozen_pass = checkpoints, batches_per_frozen_pass
+        self.epochs, self.parameters = epochs_of(training, task), learner.trained_parameters()
+        self.optimizer = new_optimizer(self.parameters, training, first_lr(training, task))
+        if learner.zero_gradients:
+            for parameter in self.parameters:
+                parameter.grad = torch.zeros_like(parameter)
+        self.log, self.pending = LossLog(), []  # losses of the last steps that are still on the device
         self.epoch = self.done = 0  # epochs, and batches of the next one, that are done
         self.before_epoch = random_state()
 
     def run(self, images: TaskImages, on_epoch: OnEpoch) -> LossLog:
         """All epochs, or those that a checkpoint leaves."""
         if self.checkpoints and (saved := self.checkpoints.read(self.learner.own_tensors())):
-            self._go_on_from(*saved)
+            self._resume(*saved)
         with self.checkpoints.handle_signals() if self.checkpoints else nullcontext():
             self._run_epochs(images, on_epoch)
         self.optimizer.zero_grad()
@@ -125,42 +129,36 @@ class _Training:
 
     def _run_epochs(self, images: TaskImages, on_epoch: OnEpoch) -> None:
         while self.epoch < self.epochs:
-            self.optimizer.param_groups[0]["lr"] = self._lr_now()
+            for group in self.optimizer.param_groups:
+                group["lr"] = scheduled_lr(self.training, self.task, self.epoch)
             self._run_epoch(images)
-            self._look_at_losses()
+            self._fetch_losses()
             self.epoch, self.done = self.epoch + 1, 0
             losses = [row[3] for row in self.log.rows if row[1] == self.epoch]
             on_epoch(self.epoch, self.epochs, sum(losses) / len(losses))
         if self.checkpoints:  # what comes after the steps may take long, too
-            self._save_if_wanted(WORTH_SAVING)
-
-    def _lr_now(self) -> float:
-        """Half a cosine over the epochs, from the first value to `min_lr`, which it would reach after the last."""
-        lr, lowest = _lr(self.training, self.task), self.training.min_lr
-        if self.training.schedule == "constant":
-            return lr
-        return lowest + (lr - lowest) * (1 + math.cos(math.pi * self.epoch / self.epochs)) / 2
+            self._save_if_due(MIN_SAVED_SECONDS)
 
     def _run_epoch(self, images: TaskImages) -> None:
         self.learner.train()
         now, self.before_epoch = random_state(), self.before_epoch if self.done else random_state()
-        set_random_state(self.before_epoch)  # the order and the views are drawn first
+        set_random_state(self.before_epoch)  # order and transforms use the first random numbers of an epoch
         batches = iter(images.train_batches(self.training.batch_size, self.done))
         if self.done:
             set_random_state(now)
-        while group := tuple(islice(batches, self.ahead)):
-            for frozen, labels in self._seen(group):
+        while group := tuple(islice(batches, self.batches_per_frozen_pass)):
+            for frozen, labels in self._frozen_batches(group):
                 self._step(frozen, labels)
             self.done += len(group)
             if self.checkpoints:
-                self._save_if_wanted()
+                self._save_if_due()
 
-    def _seen(self, group: tuple[tuple[Tensor, Tensor], ...]) -> Iterator[tuple[Tensors, Tensor]]:
-        """What the frozen part makes of several batches together, batch by batch, and their labels."""
-        pictures, labels = zip(*group, strict=True)
+    def _frozen_batches(self, group: tuple[tuple[Tensor, Tensor], ...]) -> Iterator[tuple[Tensors, Tensor]]:
+        """Pass several batches through the frozen part together; yield its output batch by batch, with the labels."""
+        images, labels = zip(*group, strict=True)
         with self.learner.autocast():
-            frozen = self.frozen_forward(torch.cat(pictures) if len(group) > 1 else pictures[0])
-        parts = zip(*(tensor.split([len(part) for part in pictures]) for tensor in frozen), strict=True)
+            frozen = self.frozen_forward(torch.cat(images) if len(group) > 1 else images[0])
+        parts = zip(*(tensor.split([len(part) for part in images]) for tensor in frozen), strict=True)
         return zip(parts, labels, strict=True)
 
     def _step(self, frozen: Tensors, labels: Tensor) -> None:
@@ -169,15 +167,15 @@ class _Training:
         features = tuple(distributed.all_gather_rows(feature, len(labels)) for feature in features)
         with distributed.shared_random_state():
             total, terms = self.learner.loss(features, labels)
-        self.optimizer.zero_grad(set_to_none=False)
+        self.optimizer.zero_grad(set_to_none=not self.learner.zero_gradients)
         total.backward()
         distributed.average_gradients(self.parameters)
         self.optimizer.step()
         self.pending.append(torch.stack([total.detach(), *(term.detach() for term in terms.values())]))
         self.log.columns = (*LossLog.columns, *terms)
 
-    def _look_at_losses(self) -> None:
-        """Bring the losses to the host, all at once, and stop where one is not finite."""
+    def _fetch_losses(self) -> None:
+        """Copy the losses to the host, all at once, and stop if one is not finite."""
         first, lr = len(self.log.rows), self.optimizer.param_groups[0]["lr"]
         values = torch.stack(self.pending).tolist() if self.pending else []
         self.log.rows += [[first + index, self.epoch + 1, lr, *row] for index, row in enumerate(values)]
@@ -191,20 +189,20 @@ class _Training:
                     "lower lr, or the weight of the term that grew; earlier tasks are kept"
                 )
 
-    def _save_if_wanted(self, pause: float | None = None) -> None:
-        wanted, told = self.checkpoints.should_save(pause)
-        if wanted:
-            self._look_at_losses()
+    def _save_if_due(self, interval: float | None = None) -> None:
+        due, number = self.checkpoints.should_save(interval)
+        if due:
+            self._fetch_losses()
             self.checkpoints.write(*self._saved())
-        if told:
+        if number:
             raise Stopped(
-                f"stopped by {signal.Signals(told).name} at task {self.task.index}, epoch "
+                f"stopped by {signal.Signals(number).name} at task {self.task.index}, epoch "
                 f"{min(self.epoch + 1, self.epochs)} of {self.epochs}, step {len(self.log.rows)}; the same command "
-                "goes on from there"
+                "resumes from there"
             )
 
     def _saved(self) -> tuple[dict[str, Tensor], dict]:
-        """All that the rest of the task depends on."""
+        """Return everything that the rest of the task depends on: tensors and metadata."""
         tensors = add_prefix("learner", self.learner.own_tensors())
         tensors["losses"] = torch.tensor(self.log.rows, dtype=torch.float64)
         for index, state in self.optimizer.state_dict()["state"].items():
@@ -213,10 +211,10 @@ class _Training:
             tensors |= add_prefix(f"now/{rank}", now) | add_prefix(f"before/{rank}", before)
         return tensors, {"epoch": self.epoch, "done": self.done, "columns": self.log.columns}
 
-    def _go_on_from(self, tensors: dict[str, Tensor], about: dict) -> None:
+    def _resume(self, tensors: dict[str, Tensor], metadata: dict) -> None:
         self.learner.load_state(strip_prefix("learner", tensors))
-        self.epoch, self.done = about["epoch"], about["done"]
-        self.log = LossLog(tuple(about["columns"]), tensors["losses"].tolist())
+        self.epoch, self.done = metadata["epoch"], metadata["done"]
+        self.log = LossLog(tuple(metadata["columns"]), tensors["losses"].tolist())
         state = {}
         for name, tensor in strip_prefix("optimizer", tensors).items():
             index, _, key = name.partition("/")
@@ -224,18 +222,3 @@ class _Training:
         self.optimizer.load_state_dict(self.optimizer.state_dict() | {"state": state})
         set_random_state(strip_prefix(f"now/{distributed.rank()}", tensors))
         self.before_epoch = strip_prefix(f"before/{distributed.rank()}", tensors)
-
-
-def _lr(training: Training, task: Task) -> float:
-    return training.first_lr if task.index == 0 and training.first_lr else training.lr
-
-
-def _epochs(training: Training, task: Task) -> int:
-    is_first = task.index == 0 and training.first_epochs is not None
-    return training.first_epochs if is_first else training.epochs
-
-
-def _optimizer(parameters: list[Tensor], training: Training, lr: float) -> optim.Optimizer:
-    if training.optimizer == "adamw":
-        return optim.AdamW(parameters, lr, weight_decay=training.weight_decay, fused=True)
-    return optim.SGD(parameters, lr, training.momentum, weight_decay=training.weight_decay, fused=True)

@@ -1,6 +1,6 @@
-"""State files: what a learner keeps after a task, and where it came from. One safetensors file each, never pickle.
+"""State files: a learner after a task, with its provenance. One safetensors file each, never pickle.
 
-A state can be used without `params/`: it names its classes, and the model that it belongs to.
+A state can be used without `params/`: it contains its classes and the settings of its model.
 """
 
 from collections.abc import Iterable
@@ -26,25 +26,25 @@ def save_state(path: Path, learner: Learner, run: Run, task: Task, stream: TaskS
     """Write the learner's state and torch's random state after `task` of `stream`.
 
     Args:
-        made_with: of each process that went on with the training; most have one.
+        made_with: provenance of each process that trained; most have one.
 
     Raises:
         UserError: the file cannot be written.
     """
-    about = {"digest": run.digest, "run": run.name, "seed": run.seed, "task": task.index, "tasks": task.count}
-    about |= {"classes": stream.classes[: task.classes_seen], "provenance": made_with[-1], "earlier": made_with[:-1]}
-    about["content"] = stream.summary["content"]
-    about["task_sizes"] = [each.size for each in run.tasks[: task.index + 1]]
+    metadata = {"digest": run.digest, "run": run.name, "seed": run.seed, "task": task.index, "tasks": task.count}
+    metadata |= {"classes": stream.classes[: task.classes_seen], "provenance": made_with[-1], "earlier": made_with[:-1]}
+    metadata["content"] = stream.summary["content"]
+    metadata["task_sizes"] = [each.size for each in run.tasks[: task.index + 1]]
     weights = weights_metadata(run.backbone_name)
-    about["model"] = model_config(run.method.learner, weights, run.settings, run.training, run.preprocessing)
-    write_state(path, learner, about)
+    metadata["model"] = model_config(run.method.learner, weights, run.settings, run.training, run.preprocessing)
+    write_state(path, learner, metadata)
 
 
 def load_state(path: Path, learner: Learner, run: Run, learned: Iterable[Task], stream: TaskStream) -> dict:
-    """Load the state that `run` has after the tasks `learned` of `stream` into `learner`, and torch's random state.
+    """Load the state of `run` after the tasks `learned` into `learner`, and torch's random state.
 
     Returns:
-        What the file says about itself.
+        The metadata of the file.
 
     Raises:
         UserError: the file is missing, truncated, foreign, or made with other settings, images or weights.
@@ -53,31 +53,31 @@ def load_state(path: Path, learner: Learner, run: Run, learned: Iterable[Task], 
     remedy = f"run `snakemake --cores all {path}`"
     if path.exists():
         remedy = f"delete {path.parent} and {remedy}"
-    tensors, about = read_tensors(path, FORMAT, VERSION, run.digest, remedy)
-    if (about.get("run"), about.get("task")) != (run.name, learned[-1].index):
-        raise UserError(f"{path} is the state of task {about.get('task')} of {about.get('run')}; {remedy}")
-    if about["content"] != stream.summary["content"]:
+    tensors, metadata = read_tensors(path, FORMAT, VERSION, run.digest, remedy)
+    if (metadata.get("run"), metadata.get("task")) != (run.name, learned[-1].index):
+        raise UserError(f"{path} is the state of task {metadata.get('task')} of {metadata.get('run')}; {remedy}")
+    if metadata["content"] != stream.summary["content"]:
         raise UserError(f"{path} was learned on other images than those in data/{run.dataset_name} now; {remedy}")
-    if about["model"]["weights"] != weights_metadata(run.backbone_name)["fingerprint"]:
+    if metadata["model"]["weights"] != weights_metadata(run.backbone_name)["fingerprint"]:
         raise UserError(f"{path} was learned on other weights than those of {run.backbone_name} now; {remedy}")
     restore_learner(learner, tensors, learned, f"{path} does not fit its method", remedy)
-    return about
+    return metadata
 
 
-def write_state(path: Path, learner: Learner, about: dict[str, Any]) -> None:
-    """Write the learner's state and torch's random state, and what is known `about` them.
+def write_state(path: Path, learner: Learner, metadata: dict[str, Any]) -> None:
+    """Write the learner's state and torch's random state, with `metadata`.
 
     Raises:
         UserError: the file cannot be written.
     """
     tensors = add_prefix("learner", learner.own_tensors()) | add_prefix("random", random_state())
-    write_tensors(path, tensors, {"format": FORMAT, "version": VERSION} | about)
+    write_tensors(path, tensors, {"format": FORMAT, "version": VERSION} | metadata)
 
 
 def restore_learner(
     learner: Learner, tensors: dict[str, Tensor], learned: Iterable[Task], problem: str, remedy: str
 ) -> None:
-    """Give `learner` the `tensors` of a state after the tasks `learned`, and torch its random state.
+    """Load the `tensors` of a state after the tasks `learned` into `learner`, and its random state into torch.
 
     Raises:
         UserError: `problem` and `remedy`, if they do not fit.
@@ -92,8 +92,8 @@ def restore_learner(
 def model_config(
     learner: str, backbone: dict[str, Any], settings: Model, training: Training, preprocessing: Preprocessing
 ) -> dict[str, Any]:
-    """What is needed to build a model again, in plain types; `backbone` is what its file says about itself."""
+    """Return what is needed to build a model again, in plain types; `backbone` is the metadata of its file."""
     models = {"settings": settings, "training": training, "preprocessing": preprocessing}
-    about = {name: model.model_dump(mode="json") for name, model in models.items()}
-    about |= {"learner": learner, "backbone": backbone["backbone"], "weights": backbone["fingerprint"]}
-    return about | {"architecture": backbone["architecture"]}
+    config = {name: model.model_dump(mode="json") for name, model in models.items()}
+    config |= {"learner": learner, "backbone": backbone["backbone"], "weights": backbone["fingerprint"]}
+    return config | {"architecture": backbone["architecture"]}

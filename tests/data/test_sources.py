@@ -22,7 +22,8 @@ from tests.conftest import clear_settings
 
 def write_dataset(name: str = "small", source: str = "digits", classes: int = 10, options: str = "{size: 8}") -> None:
     """Settings of a dataset that is made in no time."""
-    text = f"{{label: Small, source: {source}, options: {options}, classes: {classes}, first_task_classes: 2, classes_per_task: 2}}"
+    text = f"{{label: Small, source: {source}, options: {options}, classes: {classes}, "
+    text += "first_task_classes: 2, classes_per_task: 2}"
     Path(f"params/datasets/{name}.yaml").write_text(text, encoding="utf-8")
     clear_settings()
 

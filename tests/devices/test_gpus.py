@@ -124,7 +124,9 @@ def test_who_waits_is_told_who_has_the_gpu_and_a_way_out(claimer, tmp_path):
 def test_who_does_not_wait_shares_a_taken_gpu_and_takes_a_free_one(claimer):
     first = claimer(1, "GPU-a")
     first.stdout.readline()
-    code = "import sys; from ntkcl.devices import gpus; print(gpus.claim(sys.argv[1:], wait=False), list(gpus._held))"
+    code = (
+        "import sys; from ntkcl.devices import gpus; print(gpus.claim(sys.argv[1:], wait=False), list(gpus._reserved))"
+    )
     run = [sys.executable, "-c", code, "GPU-a"]
     assert subprocess.check_output(run, text=True, timeout=60) == "0 []\n"
     assert subprocess.check_output([*run, "GPU-b"], text=True, timeout=60) == "1 ['GPU-b']\n"

@@ -90,7 +90,7 @@ def end(path: Path, name: str, end_at: int | None, event, pause: float, ahead: i
     checkpoints = Checkpoints(path, ABOUT, {"device": "test"}, pause)
     images = images_of(SECOND) if end_at is None else Ending(images_of(SECOND), end_at, event)
     try:
-        log = learn_task(learner, SECOND, images, training, checkpoints=checkpoints, ahead=ahead)
+        log = learn_task(learner, SECOND, images, training, checkpoints=checkpoints, batches_per_frozen_pass=ahead)
     except (Killed, Stopped):
         return None
     checkpoints.delete()
@@ -146,7 +146,7 @@ def test_what_comes_after_the_steps_can_be_ended_too(tmp_path, monkeypatch):
     """There a signal does what it always does; the steps are not done again."""
     path = tmp_path / "checkpoint.safetensors"
     whole = end(path, "ntk_cl", None, None, 1e9, 1)
-    monkeypatch.setattr("ntkcl.training.loop.WORTH_SAVING", 0)
+    monkeypatch.setattr("ntkcl.training.loop.MIN_SAVED_SECONDS", 0)
     learner, training = learner_after_first("ntk_cl")
     images = Ending(images_of(SECOND), 100, killed)
     images.eval_batches = killed
@@ -169,7 +169,7 @@ def test_a_checkpoint_of_another_state_before_is_left(tiny, capsys):
     tensors = load_file(run.state_path(0))
     save_file(tensors | {"learner/prototypes": tensors["learner/prototypes"] + 1}, run.state_path(0), about)
     train_task(run, 1, CPU)
-    assert "checkpoint.safetensors was made with other earlier tasks" in capsys.readouterr().err
+    assert "checkpoint.safetensors was written with other earlier tasks" in capsys.readouterr().err
     assert not saved.exists()
 
 
@@ -182,8 +182,8 @@ def full_disk(*arguments):
     [
         (lambda path: path.write_bytes(path.read_bytes()[:2000]), "is damaged"),
         (lambda path: path.write_bytes(b"nothing of the kind"), "is damaged"),
-        (lambda path: ABOUT.update(weights="others"), "was made with other weights (w, now others)"),
-        (with_another_tensor, "holds other tensors than this learner"),
+        (lambda path: ABOUT.update(weights="others"), "was written with other weights (w, now others)"),
+        (with_another_tensor, "has other tensors than this learner"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_said_and_left(tmp_path, capsys, monkeypatch, damage, said):
@@ -246,7 +246,7 @@ def test_the_command_goes_on_where_it_was_ended(tiny, number):
         stamp = checkpoint.stat().st_mtime_ns
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert f"going on from {checkpoint.relative_to(tiny)}, after " in done.stderr
+    assert f"resuming from {checkpoint.relative_to(tiny)}, after " in done.stderr
     expected = whole.state_path(0)
     assert state.with_name("losses.csv").read_bytes() == expected.with_name("losses.csv").read_bytes()
     tensors = load_file(state)

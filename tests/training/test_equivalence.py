@@ -88,7 +88,7 @@ def test_looking_ahead_changes_no_number(ahead):
         torch.manual_seed(2)
         for task in tasks_of([2, 3]):
             images = task_images(range(task.first_class, task.classes_seen))
-            learn_task(learner, task, images, Training(lr=0.01, epochs=2, batch_size=3), ahead=number)
+            learn_task(learner, task, images, Training(lr=0.01, epochs=2, batch_size=3), batches_per_frozen_pass=number)
         states.append(learner.state())
     assert all(torch.allclose(value, states[1][name], atol=1e-12) for name, value in states[0].items())
 

@@ -29,7 +29,7 @@ def test_training_on_a_gpu_is_training_on_a_cpu():
         for task in (FIRST, SECOND):
             torch.manual_seed(task.index)
             images = images_of(task) if device == "cpu" else on_gpu(images_of(task))
-            learn_task(learner, task, images, training, ahead=1 if device == "cpu" else 3)
+            learn_task(learner, task, images, training, batches_per_frozen_pass=1 if device == "cpu" else 3)
         states[device] = learner.state()
     for name, tensor in states["cpu"].items():
         assert torch.allclose(tensor, states["cuda"][name], rtol=1e-2, atol=1e-3), name

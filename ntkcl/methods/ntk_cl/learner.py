@@ -54,6 +54,7 @@ class NTKCL(Learner):
     """A feature has the parts [pre-trained if chosen, previous if kept, current], each d wide."""
 
     Settings = NTKCLSettings
+    zero_gradients = True  # as in the released code: weight decay also acts on what the loss does not reach
 
     def __init__(self, backbone: "VisionTransformer", settings: NTKCLSettings) -> None:
         super().__init__(backbone, settings)
