@@ -194,7 +194,7 @@ def test_a_checkpoint_that_does_not_fit_is_said_and_left(tmp_path, capsys, monke
     damage(path)
     assert end(path, "ntk_cl", None, None, 1e9, 1)[:2] == whole[:2]
     warning = capsys.readouterr().err
-    assert said in warning and "the task begins anew" in warning and warning.count("\n") == 1
+    assert said in warning and "the task starts from its beginning" in warning and warning.count("\n") == 1
     assert "going on" not in warning
 
 
