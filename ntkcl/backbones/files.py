@@ -71,8 +71,8 @@ def copy_shipped_weights(name: str) -> None:
 def write_weights(name: str, tensors: dict[str, Tensor], origin: dict[str, Any]) -> None:
     """Write the weights of the backbone `name`, with all that is needed to use them without `params/`.
 
-    Weights that are not the shipped ones, although the settings ask for these, get the digest of their recipe: `load_vit`
-    refuses them until the settings no longer say `shipped`.
+    If the settings name shipped weights and these are others, they get the digest of their recipe: `load_vit` refuses
+    them until `shipped` is removed from the settings.
 
     Args:
         name: an entry of `params/backbones.yaml`.

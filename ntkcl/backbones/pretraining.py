@@ -74,7 +74,9 @@ def _dataset(name: str, device: torch.device) -> tuple[Tensor, Tensor, Tensor, i
     """Images (N, C, H, W) in [0, 1], labels (N,), a mask (N,) of the held-out images, and the number of classes."""
     dataset = load_images(name)
     if not isinstance(dataset, ImageSet):
-        raise UserError(f"pre-training needs small images in arrays, and the images of '{name}' are files; choose another dataset")
+        raise UserError(
+            f"pre-training needs small images in one array, not files as '{name}' has; choose another dataset"
+        )
     names = dataset.manifest.class_names
     labels = torch.tensor([names.index(label) for label in dataset.manifest.classes])
     is_test = torch.tensor([split == "test" for split in dataset.manifest.splits])

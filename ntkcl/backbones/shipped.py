@@ -27,7 +27,7 @@ def shipped_path(name: str) -> Path:
 
 @cache
 def shipped_metadata(name: str) -> dict[str, Any]:
-    """Metadata of the shipped weights of `name`: fingerprint, architecture, recipe, provenance. Does not import torch."""
+    """Metadata of the shipped weights of `name`: fingerprint, architecture, recipe, provenance; torch is not needed."""
     with safe_open(shipped_path(name), framework="np") as file:
         return json.loads(file.metadata()["ntkcl"])
 

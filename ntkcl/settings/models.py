@@ -183,7 +183,7 @@ class Backbone(Model):
     architecture: Architecture
     preprocessing: dict[str, Any] = Field({}, description="settings of `Preprocessing` that it is used with")
     pretraining: Pretraining | None = Field(None, description="recipe of the pre-training")
-    shipped: Sha256 | None = Field(None, description="fingerprint of the pre-trained weights in the package, to be used")
+    shipped: Sha256 | None = Field(None, description="fingerprint of the weights in the package, which are used")
     weights: Weights | None = Field(None, description="published weights")
 
     @model_validator(mode="after")
