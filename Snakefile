@@ -77,9 +77,9 @@ rule data:
     input:
         [f"data/{name}/manifest.csv" for name in study.datasets],
         [
-            f"data/{pretraining.dataset}/manifest.csv"
-            for name in study.backbones
-            if (pretraining := load_backbone(name).pretraining)
+            f"data/{backbone.pretraining.dataset}/manifest.csv"
+            for backbone in map(load_backbone, study.backbones)
+            if backbone.is_pretrained_here
         ],
 
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ntkcl.backbones.shipped import shipped_metadata, shipped_names, shipped_path
 from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.backbones.user_backbone import open_backbone
 from ntkcl.backbones.vit_blocks import in_precision
@@ -36,8 +37,8 @@ class Classifier:
     save and load.
 
     Args:
-        backbone: `backbones/NAME.safetensors`, or a VisionTransformer of timm's, which is frozen and moved to
-            `device`; in bfloat16, a copy of it is.
+        backbone: "vit_micro", whose weights come with the package; or a file `backbones/NAME.safetensors`; or a
+            VisionTransformer of timm's, which is frozen and moved to `device`; in bfloat16, a copy of it is.
         method: name of a learner in `ntkcl/methods/`.
         settings: settings of the method.
         training: settings of the training loop, as in `ntkcl.settings.models.Training`.
@@ -175,7 +176,8 @@ class Classifier:
 
         Args:
             path: the file; of a run, `task<t>/state.safetensors`.
-            backbone: the one that it was learned on; if not given, `backbones/NAME.safetensors` here or above the file.
+            backbone: the one that it was learned on; if not given, the shipped weights of this name, or
+                `backbones/NAME.safetensors` here or above the file.
 
         Raises:
             UserError: the file or the backbone is missing, damaged, or does not fit.
@@ -183,7 +185,7 @@ class Classifier:
         path, remedy = Path(path), "give a file that Classifier.save or `ntkcl train` wrote"
         tensors, metadata = read_tensors(path, FORMAT, VERSION, None, remedy)
         model = metadata["model"]
-        vit = backbone or _backbone_of(path, model["backbone"])
+        vit = backbone or _find_backbone(path, model["backbone"], model["weights"])
         own = (model[name] for name in ("learner", "settings", "training", "preprocessing"))
         loaded = cls(vit, *own, metadata["seed"], device, threads)
         if loaded._backbone["fingerprint"] != model["weights"]:
@@ -222,14 +224,16 @@ class Classifier:
                 torch.set_num_threads(threads)
 
 
-def _backbone_of(path: Path, name: str | None) -> Path:
-    """The file of the backbone `name`, here or in a folder above the state `path`.
+def _find_backbone(path: Path, name: str | None, weights: str) -> Path:
+    """Find the backbone `name` with the fingerprint `weights`: in the package, here, or in a folder above `path`.
 
     Raises:
         UserError: there is none.
     """
     if name is None:
         raise UserError(f"{path} was learned on a VisionTransformer of your own; give it: backbone=...")
+    if name in shipped_names() and shipped_metadata(name)["fingerprint"] == weights:
+        return shipped_path(name)
     here = Path("backbones") / f"{name}.safetensors"
     for folder in (Path(), *path.resolve().parents):
         if (folder / here).is_file():

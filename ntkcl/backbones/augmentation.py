@@ -8,11 +8,11 @@ from torch.nn.functional import affine_grid, grid_sample, interpolate, max_pool2
 
 from ntkcl.settings.models import Pretraining
 
-KNOTS = 5  # the elastic displacement is drawn at this many points a side and smooth between them
+KNOTS = 5  # the elastic displacement is sampled at this many points a side and smooth between them
 
 
 def augment(images: Tensor, settings: Pretraining, generator: torch.Generator) -> Tensor:
-    """Change each of `images` (B, C, H, W), in [0, 1], by draws of its own from `generator`, which is on the CPU."""
+    """Change each of `images` (B, C, H, W), in [0, 1], with its own random numbers from `generator`, on the CPU."""
     images = _strokes(images, settings, generator)
     grid = affine_grid(_affine_maps(len(images), settings, generator), list(images.shape), align_corners=False)
     grid = (grid + _displacement(images.shape, settings, generator)).to(images.device)
@@ -33,7 +33,7 @@ def _strokes(images: Tensor, settings: Pretraining, generator: torch.Generator) 
 
 
 def _blurred(images: Tensor, settings: Pretraining, generator: torch.Generator) -> Tensor:
-    """Show some images as if enlarged from a quarter of the resolution."""
+    """Blur some images as if they were enlarged from a quarter of the resolution."""
     changed = torch.rand(len(images), 1, 1, 1, generator=generator) < settings.blur
     small = interpolate(images, scale_factor=0.25, mode="area")
     large = interpolate(small, size=images.shape[-2:], mode="bilinear", align_corners=False)
@@ -57,7 +57,7 @@ def _affine_maps(count: int, settings: Pretraining, generator: torch.Generator) 
 
 
 def _displacement(shape: torch.Size, settings: Pretraining, generator: torch.Generator) -> Tensor:
-    """A smooth random displacement (B, H, W, 2), in half image sides."""
+    """Smooth random displacements (B, H, W, 2), in half image sides."""
     knots = settings.elastic * torch.randn(shape[0], 2, KNOTS, KNOTS, generator=generator)
     smooth = interpolate(knots, size=shape[-2:], mode="bicubic", align_corners=True)
     return smooth.permute(0, 2, 3, 1)

@@ -7,10 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ntkcl.backbones.digest import backbone_digest
+from ntkcl.backbones.digest import backbone_digest, recipe_digest
+from ntkcl.backbones.shipped import check_shipped, shipped_path
 from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.errors import UserError
-from ntkcl.settings.files import load_backbone
+from ntkcl.settings.files import PARAMS, load_backbone
 from ntkcl.settings.models import Architecture
 from ntkcl.settings.validation import validated
 from ntkcl.storage.tensors import checked_metadata, read_tensors, write_tensors
@@ -30,10 +31,10 @@ def build_vit(architecture: Architecture) -> VisionTransformer:
 
 
 def load_vit(name: str) -> VisionTransformer:
-    """The backbone `name`, frozen and in evaluation mode, on the CPU.
+    """Load the backbone `name`, frozen and in evaluation mode, on the CPU.
 
     Raises:
-        UserError: the backbone is unknown, or its file is missing, damaged, or was made with other settings.
+        UserError: the backbone is unknown, or its file is missing, damaged, or has other weights than the settings say.
     """
     architecture = load_backbone(name).architecture
     path = weights_path(name)
@@ -42,37 +43,55 @@ def load_vit(name: str) -> VisionTransformer:
 
 
 def load_vit_file(path: Path) -> tuple[VisionTransformer, dict[str, Any]]:
-    """The backbone in `path`, as `load_vit` gives it, and what the file says about itself; no `params/` is needed.
+    """Load the backbone in `path` like `load_vit`, with the metadata of the file; no `params/` is needed.
 
     Raises:
-        UserError: the file is missing, damaged, or does not say what it is.
+        UserError: the file is missing, damaged, or not a backbone.
     """
-    remedy = "make it with `ntkcl backbone NAME` in a project folder"
-    tensors, about = read_tensors(path, FORMAT, VERSION, None, remedy)
-    architecture = validated(Architecture, about["architecture"], f"{path}, architecture")
-    return _filled(architecture, tensors, path, remedy), about
+    remedy = "create it with `ntkcl backbone NAME` in a project folder"
+    tensors, metadata = read_tensors(path, FORMAT, VERSION, None, remedy)
+    architecture = validated(Architecture, metadata["architecture"], f"{path}, architecture")
+    return _filled(architecture, tensors, path, remedy), metadata
+
+
+def copy_shipped_weights(name: str) -> None:
+    """Write the weights of the backbone `name` that come with the package.
+
+    Raises:
+        UserError: they are damaged, are not the ones that the settings name, or cannot be written.
+    """
+    backbone, path, remedy = load_backbone(name), shipped_path(name), "install ntkcl again"
+    check_shipped(name, backbone)
+    tensors, metadata = read_tensors(path, FORMAT, VERSION, None, remedy)
+    if fingerprint(tensors, backbone.architecture.num_heads) != backbone.shipped:
+        raise UserError(f"{path} is damaged: its tensors do not have the fingerprint in its metadata; {remedy}")
+    write_weights(name, tensors, metadata)
 
 
 def write_weights(name: str, tensors: dict[str, Tensor], origin: dict[str, Any]) -> None:
-    """Write the weights of the backbone `name`, and what is needed to use them without `params/`.
+    """Write the weights of the backbone `name`, with all that is needed to use them without `params/`.
+
+    If the settings name shipped weights and these are others, they get the digest of their recipe: `load_vit` refuses
+    them until `shipped` is removed from the settings.
 
     Args:
         name: an entry of `params/backbones.yaml`.
         tensors: by the names of a `VisionTransformer` without a head.
-        origin: where they come from.
+        origin: more metadata: where the weights come from.
 
     Raises:
         UserError: the file cannot be written.
     """
     backbone = load_backbone(name)
-    about = {"format": FORMAT, "version": VERSION, "backbone": name, "digest": backbone_digest(name)}
-    about |= {"architecture": backbone.architecture.model_dump(mode="json"), "preprocessing": backbone.preprocessing}
-    about["fingerprint"] = fingerprint(tensors, backbone.architecture.num_heads)
-    write_tensors(weights_path(name), tensors, about | origin)
+    found = fingerprint(tensors, backbone.architecture.num_heads)
+    digest = backbone_digest(name) if backbone.shipped in (None, found) else recipe_digest(name)
+    metadata = {"format": FORMAT, "version": VERSION, "backbone": name, "digest": digest, "fingerprint": found}
+    metadata |= {"architecture": backbone.architecture.model_dump(mode="json"), "preprocessing": backbone.preprocessing}
+    write_tensors(weights_path(name), tensors, origin | metadata)
 
 
 def weights_metadata(name: str) -> dict[str, Any]:
-    """What the file with the weights of the backbone `name` says about itself.
+    """Metadata of the file with the weights of the backbone `name`.
 
     Raises:
         UserError: as for `load_vit`.
@@ -82,7 +101,7 @@ def weights_metadata(name: str) -> dict[str, Any]:
 
 
 def fingerprint(tensors: dict[str, Tensor], heads: int) -> str:
-    """Names the weights of a backbone: a sha256 of all `tensors` and of the number of `heads`, which none shows."""
+    """Name the weights of a backbone: sha256 of all `tensors` and of the number of `heads`, which no tensor shows."""
     digest = hashlib.sha256(str(heads).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
@@ -91,6 +110,9 @@ def fingerprint(tensors: dict[str, Tensor], heads: int) -> str:
 
 
 def _remedy(name: str) -> str:
+    if load_backbone(name).shipped and weights_path(name).exists():
+        keep = f"remove `shipped` from {name} in {PARAMS}/backbones.yaml to keep these"
+        return f"run `ntkcl backbone {name}` for the weights in the package, or {keep}"
     return f"run `ntkcl backbone {name}` (or `snakemake --cores all {weights_path(name)}`)"
 
 
@@ -104,7 +126,7 @@ def _filled(architecture: Architecture, tensors: dict[str, Tensor], path: Path, 
 
 
 def tensor_difference(expected: dict[str, Tensor], found: dict[str, Tensor]) -> str:
-    """The first thing in which the tensors that were found differ from the expected ones, or nothing."""
+    """Return the first difference between the tensors that were found and the expected ones, or an empty text."""
     for name in sorted(expected.keys() | found.keys()):
         if name not in found or name not in expected:
             return f"tensor '{name}' is {'missing' if name in expected else 'not part of it'}"

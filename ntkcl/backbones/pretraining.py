@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from importlib.metadata import version
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -11,31 +11,32 @@ from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from ntkcl import __version__
 from ntkcl.backbones.augmentation import augment
-from ntkcl.backbones.files import build_vit, write_weights
+from ntkcl.backbones.files import build_vit, copy_shipped_weights, fingerprint, write_weights
 from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.data.prepared.arrays import ImageSet
 from ntkcl.data.prepared.prepare import load_images
 from ntkcl.errors import UserError
 from ntkcl.settings.files import load_backbone
 from ntkcl.settings.models import Pretraining
+from ntkcl.storage.provenance import provenance
 
 Watch = Callable[[int, float], None]
 
 
 def pretrain(name: str, device: str | None = None, console: Console | None = None) -> float:
-    """Pre-train the backbone `name` on its dataset and write_weights its weights.
+    """Pre-train the backbone `name` on its dataset and write its weights.
 
-    Equal settings give equal bytes on the CPU of one machine with one thread.
+    Equal settings give equal tensors on one kind of CPU with one thread. If they equal the shipped weights, the file
+    does too.
 
     Args:
         name: an entry of `params/backbones.yaml`.
-        device: where to train; a GPU where there is one, if not given.
-        console: where progress is shown, a bar or in a file a few lines; standard error if not given.
+        device: device to train on; by default a GPU if there is one.
+        console: shows the progress: a bar in a terminal, ten lines in a file; standard error by default.
 
     Returns:
-        The accuracy on the held-out images of the dataset, in [0, 1].
+        Accuracy on the held-out images of the dataset, in [0, 1].
 
     Raises:
         UserError: the dataset is missing, the loss is not finite, or the file cannot be written.
@@ -47,17 +48,17 @@ def pretrain(name: str, device: str | None = None, console: Console | None = Non
     generator = torch.Generator().manual_seed(settings.seed)
     model = build_vit(backbone.architecture)
     head = nn.Linear(backbone.architecture.embed_dim, classes)
-    draw_weights(nn.ModuleList([model, head]), generator)
+    sample_weights(nn.ModuleList([model, head]), generator)
     model.to(target), head.to(target)
     with _watched(settings.steps, console or Console(stderr=True)) as watch:
         _train(model, head, images[~is_test], labels[~is_test], settings, generator, watch)
     accuracy = _accuracy(model.eval(), head, images[is_test], labels[is_test])
-    _write(name, model, accuracy)
+    _write(name, model, _origin(settings, accuracy, target))
     return accuracy
 
 
-def draw_weights(model: nn.Module, generator: torch.Generator) -> None:
-    """Draw all weights of `model` from `generator` with the standard deviation fan_in^-0.5; biases are zero.
+def sample_weights(model: nn.Module, generator: torch.Generator) -> None:
+    """Sample all weights of `model` from `generator` with the standard deviation fan_in^-0.5; biases are zero.
 
     timm's own 0.02 suits widths of several hundred: a narrow network hardly learns with it.
     """
@@ -70,10 +71,12 @@ def draw_weights(model: nn.Module, generator: torch.Generator) -> None:
 
 
 def _dataset(name: str, device: torch.device) -> tuple[Tensor, Tensor, Tensor, int]:
-    """Images (N, C, H, W) in [0, 1], labels (N,), whether each is held out (N,), and the number of classes."""
+    """Images (N, C, H, W) in [0, 1], labels (N,), a mask (N,) of the held-out images, and the number of classes."""
     dataset = load_images(name)
     if not isinstance(dataset, ImageSet):
-        raise UserError(f"a backbone is pre-trained on small images held as arrays; those of '{name}' are files")
+        raise UserError(
+            f"pre-training needs small images in one array, not files as '{name}' has; choose another dataset"
+        )
     names = dataset.manifest.class_names
     labels = torch.tensor([names.index(label) for label in dataset.manifest.classes])
     is_test = torch.tensor([split == "test" for split in dataset.manifest.splits])
@@ -93,7 +96,7 @@ def _train(
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     for step in range(1, settings.steps + 1):
-        # Drawn on the CPU for every device, so that all see the same images.
+        # Sampled on the CPU for every device, so that all train on the same images.
         chosen = torch.randint(len(images), (settings.batch_size,), generator=generator).to(images.device)
         scores = head(model(augment(images[chosen], settings, generator)))
         loss = cross_entropy(scores, labels[chosen], label_smoothing=settings.label_smoothing)
@@ -116,18 +119,27 @@ def _accuracy(model: VisionTransformer, head: nn.Module, images: Tensor, labels:
     return (head(model(images)).argmax(1) == labels).float().mean().item()
 
 
-def _write(name: str, model: VisionTransformer, accuracy: float) -> None:
-    origin = {
+def _origin(settings: Pretraining, accuracy: float, device: torch.device) -> dict[str, Any]:
+    """Metadata of the weights: recipe, accuracy, device, versions and commit."""
+    return {
+        "pretraining": settings.model_dump(mode="json"),
         "held_out_accuracy": round(accuracy, 6) if accuracy == accuracy else None,
-        "libraries": {library: version(library) for library in ("torch", "timm", "numpy")} | {"ntkcl": __version__},
+        "provenance": provenance(device.type, "float32"),
     }
+
+
+def _write(name: str, model: VisionTransformer, origin: dict[str, Any]) -> None:
+    backbone = load_backbone(name)
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in model.state_dict().items()}
-    write_weights(name, tensors, origin)
+    if fingerprint(tensors, backbone.architecture.num_heads) == backbone.shipped:
+        copy_shipped_weights(name)  # equal bytes of the file too: Snakemake reruns nothing
+    else:
+        write_weights(name, tensors, origin)
 
 
 @contextmanager
 def _watched(steps: int, console: Console) -> Iterator[Watch]:
-    """Shows steps and losses: as a bar on a terminal, otherwise as a line every tenth of the way."""
+    """Show steps and losses: as a bar in a terminal, otherwise as ten lines."""
     start = time.monotonic()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("pre-training", total=steps)

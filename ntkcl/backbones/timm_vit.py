@@ -1,4 +1,4 @@
-"""What is used of timm, imported without W&B.
+"""The parts of timm that we use, imported without W&B.
 
 timm imports W&B wherever it is installed, for training scripts of its own: a third of a second in each of many jobs.
 """

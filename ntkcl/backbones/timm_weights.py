@@ -1,4 +1,4 @@
-"""Published weights of timm's models, checked and taken over as a backbone."""
+"""Published weights of timm's models, checked and converted to a backbone."""
 
 import hashlib
 from pathlib import Path
@@ -17,15 +17,15 @@ from ntkcl.fetching.fetch import confirm, fetch
 from ntkcl.settings.files import PARAMS, load_backbone
 from ntkcl.settings.models import Architecture
 
-HEAD = {"head.weight", "head.bias"}  # of the classification that a backbone was pre-trained by
+HEAD = {"head.weight", "head.bias"}  # of the classification in pre-training
 
 
 def convert_timm_weights(name: str) -> None:
-    """Fetch the published weights of the backbone `name`, drop their classification head and write_weights the rest.
+    """Fetch the published weights of the backbone `name`, drop their classification head and write the rest.
 
     Raises:
-        UserError: timm has no such weights or builds another architecture for them, the file cannot be had or is not
-            what it should be, or the backbone cannot be written.
+        UserError: timm has no such weights or builds another architecture for them, the file cannot be fetched or is
+            not the expected one, or the backbone cannot be written.
     """
     backbone = load_backbone(name)
     check_tag(backbone.weights.timm, backbone.architecture, f"{PARAMS}/backbones.yaml, {name}")
@@ -40,27 +40,27 @@ def check_tag(tag: str, architecture: Architecture, where: str) -> None:
 
     Args:
         tag: a model of timm and its tag, as in `vit_base_patch16_224.augreg_in21k`.
-        architecture: what it should be.
-        where: where both stand, for the error.
+        architecture: expected architecture.
+        where: place of both in the settings, for the error.
 
     Raises:
         UserError: it does not.
     """
     if tag not in (tags := list_models(pretrained=True)):
         raise UserError(f"{where}: timm has no weights '{tag}'; {nearest(tag, tags)}")
-    with torch.device("meta"):  # shapes are all that is compared
+    with torch.device("meta"):  # only shapes are compared
         theirs, ours = create_model(tag, pretrained=False, num_classes=0), build_vit(architecture)
     if problem := _model_difference(theirs, ours):
-        raise UserError(f"{where}: architecture is not that of '{tag}': {problem}; mend one of the two")
+        raise UserError(f"{where}: architecture is not that of '{tag}': {problem}; correct one of the two")
 
 
 def read_checkpoint(path: Path, architecture: Architecture, tag: str) -> dict[str, Tensor]:
-    """The tensors of the published file `path` without its classification head.
+    """Read the tensors of the published file `path` without its classification head.
 
     Raises:
-        UserError: it is not a safetensors file, is cut off, or its tensors are not those of `architecture`.
+        UserError: it is not a safetensors file, is cut off, or its tensors do not fit `architecture`.
     """
-    remedy = f"put model.safetensors of {tag} in its place, and remove its entry in {records_path()}, if it has one"
+    remedy = f"replace it by model.safetensors of {tag}, and remove its entry in {records_path()}, if it has one"
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
@@ -74,7 +74,7 @@ def read_checkpoint(path: Path, architecture: Architecture, tag: str) -> dict[st
 
 
 def _model_difference(theirs: VisionTransformer, ours: VisionTransformer) -> str:
-    """The first thing in which a model of timm's differs from one that we built, or nothing."""
+    """Return the first difference between a model of timm's and one that we built, or an empty text."""
     if type(theirs) is not VisionTransformer:
         return f"it is a {type(theirs).__name__}, not a VisionTransformer"
     if problem := tensor_difference(theirs.state_dict(), ours.state_dict()):
@@ -84,9 +84,9 @@ def _model_difference(theirs: VisionTransformer, ours: VisionTransformer) -> str
 
 
 def _origin(name: str, file_name: str, path: Path) -> dict[str, Any]:
-    """Where the weights come from: timm's name, the file's checksum, and what was recorded when it was fetched."""
+    """Metadata of the weights: timm's name, the file's checksum, and its address if it was fetched."""
     with path.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    about = {"timm": load_backbone(name).weights.timm, "file": file_name, "sha256": checksum}
+    origin = {"timm": load_backbone(name).weights.timm, "file": file_name, "sha256": checksum}
     record = recorded(f"{name}/{file_name}")
-    return about | (record.model_dump(include={"url", "revision"}, exclude_defaults=True) if record else {})
+    return origin | (record.model_dump(include={"url", "revision"}, exclude_defaults=True) if record else {})

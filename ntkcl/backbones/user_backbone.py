@@ -1,4 +1,4 @@
-"""Backbones as a person hands them to the library: a file, or a VisionTransformer of timm's."""
+"""Backbones that users pass to the library: shipped weights by name, a file, or a VisionTransformer of timm's."""
 
 from pathlib import Path
 from typing import Any
@@ -7,35 +7,51 @@ from torch import nn
 
 from ntkcl.backbones import vit_blocks
 from ntkcl.backbones.files import fingerprint, load_vit_file
+from ntkcl.backbones.shipped import shipped_names, shipped_path
 from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.errors import UserError
 from ntkcl.settings.models import Architecture
 
 
 def open_backbone(backbone: str | Path | VisionTransformer) -> tuple[VisionTransformer, dict[str, Any]]:
-    """The ViT and what is known about it: `backbone` (its name or None), `fingerprint`, `architecture`, `preprocessing`.
+    """Load a ViT with its metadata: `backbone` (its name or None), `fingerprint`, `architecture`, `preprocessing`.
+
+    Args:
+        backbone: name of shipped weights, a file of `ntkcl backbone`, or a model of timm's.
 
     Raises:
-        UserError: the file cannot be used, or the ViT is not of the kind that the methods can act on.
+        UserError: the name is unknown, the file cannot be used, or the methods do not support this kind of ViT.
     """
     if isinstance(backbone, str | Path):
-        return load_vit_file(Path(backbone))
+        return load_vit_file(_weights_file(Path(backbone)))
     vit_blocks.check(backbone)
     architecture = architecture_of(backbone).model_dump(mode="json")
     tensors = {name: tensor for name, tensor in backbone.state_dict().items() if not name.startswith("head.")}
-    name = fingerprint(tensors, architecture["num_heads"])
-    return backbone, {"backbone": None, "fingerprint": name, "architecture": architecture, "preprocessing": {}}
+    found = fingerprint(tensors, architecture["num_heads"])
+    return backbone, {"backbone": None, "fingerprint": found, "architecture": architecture, "preprocessing": {}}
+
+
+def _weights_file(backbone: Path) -> Path:
+    """Return the shipped weights that `backbone` names, or else the file `backbone` itself."""
+    if backbone.suffix or len(backbone.parts) != 1 or backbone.is_file():
+        return backbone
+    if backbone.name in (names := shipped_names()):
+        return shipped_path(backbone.name)
+    raise UserError(
+        f"unknown backbone '{backbone}': no such file, and the package has weights of {', '.join(names)} only; give "
+        "one of these names, or a file (`ntkcl backbone NAME` writes backbones/NAME.safetensors)"
+    )
 
 
 def architecture_of(model: VisionTransformer) -> Architecture:
-    """The architecture of a model that somebody else built.
+    """Return the architecture of a model that somebody else built.
 
     Raises:
-        UserError: its images or its patches are not square, or it looks at patches by more than one convolution.
+        UserError: its images or its patches are not square, or its patch embedding is not one convolution.
     """
     patches, block = model.patch_embed, model.blocks[0]
     if not isinstance(patches.proj, nn.Conv2d):
-        raise UserError("the backbone has a network of its own for patches; choose a plain VisionTransformer")
+        raise UserError("the patch embedding of the backbone is not one convolution; choose a plain VisionTransformer")
     if len({*patches.img_size}) > 1 or len({*patches.patch_size}) > 1:
         sizes = f"images of {patches.img_size} pixels in patches of {patches.patch_size}"
         raise UserError(f"the backbone takes {sizes}; choose one whose images and patches are square")

@@ -13,6 +13,7 @@ Count = Annotated[int, Field(ge=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Hexadecimal = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 
@@ -172,19 +173,31 @@ class Weights(Model):
 
 
 class Backbone(Model):
-    """A frozen feature extractor: an entry of `params/backbones.yaml`."""
+    """A frozen feature extractor: an entry of `params/backbones.yaml`.
+
+    Its weights are published (`weights`), or pre-trained with the recipe `pretraining`: before, and shipped with the
+    package (`shipped`), or else by the pipeline.
+    """
 
     label: str
     architecture: Architecture
     preprocessing: dict[str, Any] = Field({}, description="settings of `Preprocessing` that it is used with")
-    pretraining: Pretraining | None = Field(None, description="how it is trained here")
-    weights: Weights | None = Field(None, description="where it comes from")
+    pretraining: Pretraining | None = Field(None, description="recipe of the pre-training")
+    shipped: Sha256 | None = Field(None, description="fingerprint of the weights in the package, which are used")
+    weights: Weights | None = Field(None, description="published weights")
 
     @model_validator(mode="after")
     def _has_one_origin(self) -> "Backbone":
         if (self.pretraining is None) == (self.weights is None):
             raise ValueError("give either pretraining or weights")
+        if self.shipped and self.weights:
+            raise ValueError("shipped weights need pretraining, their recipe; remove shipped or weights")
         return self
+
+    @property
+    def is_pretrained_here(self) -> bool:
+        """Whether the pipeline pre-trains the weights."""
+        return self.weights is None and self.shipped is None
 
 
 class Overrides(Model):

@@ -1,8 +1,8 @@
 import yaml
 
 origins = yaml.safe_load(Path("params/backbones.yaml").read_text())
-published = [name for name, entry in origins.items() if "weights" in entry]
-own = [name for name in origins if name not in published]
+given = [name for name, entry in origins.items() if {"weights", "shipped"} & entry.keys()]  # published, in the package
+pretrained = [name for name in origins if name not in given]
 NONE = "(?!)"
 
 
@@ -16,7 +16,7 @@ rule pretrain_backbone:
     benchmark:
         "backbones/{backbone}.benchmark.tsv"
     wildcard_constraints:
-        backbone="|".join(own) or NONE,
+        backbone="|".join(pretrained) or NONE,
     threads: 1
     resources:
         gpu=int(uses_gpu),
@@ -38,10 +38,10 @@ rule fetch_backbone:
     benchmark:
         "backbones/{backbone}.benchmark.tsv"
     wildcard_constraints:
-        backbone="|".join(published) or NONE,
+        backbone="|".join(given) or NONE,
     params:
         settings=lambda wildcards: backbone_digest(wildcards.backbone),
     message:
-        "fetch: {wildcards.backbone} (progress in {log})"
+        "backbone: {wildcards.backbone} (progress in {log})"
     shell:
         "ntkcl backbone {wildcards.backbone} > {log} 2>&1"
