@@ -22,7 +22,7 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Results:
-    """The finished runs of a study, by folder: their metrics, and the kernels of those that were measured."""
+    """The finished runs of a study, by folder: their metrics, and the kernels of measured runs."""
 
     study: Study
     metrics: dict[Path, RunMetrics]
@@ -47,7 +47,7 @@ class Results:
 
 
 def measures_by_task(kernel: KernelMeasures) -> dict[str, PerTask]:
-    """Return the measures of a run, task by task; those that compare a task with later ones stop before the last."""
+    """Return the measures of a run, task by task; a measure that compares a task with later ones has no value for the last."""
     gaps = kernel.gaps
     values: dict[str, PerTask | None] = {
         "task_specific_gap": gaps.task_specific_gap,

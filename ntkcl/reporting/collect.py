@@ -95,7 +95,7 @@ def finished(folders: list[Path], kind: type[Result], digests: dict[Path, str], 
     contents = {folder: read_json(path) for folder, path in paths.items()}
     old = [folder for folder, content in contents.items() if digests and content.get("digest") != digests[folder]]
     if old and not unfinished:
-        raise UserError(f"{old[0]} was made with other settings; run `snakemake --cores all {paths[old[0]]}`")
+        raise UserError(f"{old[0]} has other settings than now; run `snakemake --cores all {paths[old[0]]}`")
     return {
         folder: parsed(kind, content, paths[folder], f"delete it and run `snakemake --cores all {paths[folder]}`")
         for folder, content in contents.items()
@@ -137,7 +137,7 @@ def _same_in_all(digests: dict[Path, str], found: dict[Path, RunMetrics], subjec
             sides = "; ".join(f"{digest[:12]} in {_first_folders(runs)}" for digest, runs in by_digest.items())
             raise UserError(
                 f"runs of dataset '{dataset}' used different {subject}, so no mean is taken over them ({sides}); "
-                "delete the folders of all but one of these and run the study again"
+                "delete the folders of all but one and run the study again"
             )
     return {dataset: next(iter(by_digest)) for dataset, by_digest in folders.items()}
 

@@ -1,4 +1,4 @@
-"""Digest of what tables and figures take from the settings."""
+"""Digest of the settings that tables and figures show."""
 
 from ntkcl.settings.digest import digest_of
 from ntkcl.settings.files import PARAMS, load_backbone, load_dataset, load_method
@@ -6,7 +6,7 @@ from ntkcl.settings.studies import Study
 
 
 def report_digest(study: Study) -> str:
-    """Digest of titles, labels, notes and published numbers: what a report must be written again for."""
+    """Digest of titles, labels, notes and published numbers; if it changes, the report is written again."""
     methods = [load_method(variant.partition("/")[0]) for variant in study.table_variants]
     datasets = [load_dataset(name) for name in study.datasets]
     published = PARAMS / study.published

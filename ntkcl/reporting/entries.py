@@ -19,7 +19,7 @@ class Entry(Model):
     title: str
     section: Section
     caption: str = Field(description="in reStructuredText; may be indented")
-    source: Source = Field(description="the file in `reports/` that it is made from, without `.json`")
+    source: Source = Field(description="name of the file in `reports/` with its numbers, without `.json`")
     files: str = Field("", description="text: the files that the numbers are from, if not `source` alone")
 
     def caption_of(self, study: str, seeds: list[int]) -> str:

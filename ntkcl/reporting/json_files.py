@@ -15,7 +15,7 @@ def parsed(model: type[ModelType], content: Any, path: Path, remedy: str) -> Mod
     """Return `content`, which was read from `path`, as a `model`.
 
     Args:
-        remedy: what to do if it does not fit, for the message.
+        remedy: the end of the message: the action that replaces the file.
 
     Raises:
         UserError: the content does not fit, for example because an earlier version wrote it.

@@ -56,7 +56,7 @@ class AblationRow(Model):
     """A variant, and its differences to the reference."""
 
     variant: str
-    label: str = Field(description="what the variant changes")
+    label: str = Field(description="the variant's change, in words")
     cells: dict[str, dict[str, Difference | None]] = Field(description="by condition and metric")
 
 
@@ -68,7 +68,7 @@ class AblationGroup(Model):
 
 
 class MeasuredVariant(Model):
-    """Accuracies, gaps and kernel measures of a variant; those of a run are means over its tasks."""
+    """Accuracies, gaps and kernel measures of a variant; the measures of a run are means over its tasks."""
 
     variant: str
     label: str

@@ -60,7 +60,7 @@ class VariantSummary(Model):
 
     @property
     def is_joint(self) -> bool:
-        """Whether all classes were trained at once: an upper bound, which is not compared with the others."""
+        """True if all classes were trained at once: an upper bound, which is not compared with the others."""
         return self.protocol == "joint"
 
 
@@ -92,7 +92,7 @@ class PaperTable(Model):
 
 
 class ReproducedTable(PaperTable):
-    """A published table, and the provenance of the runs whose numbers are next to it."""
+    """A published table, and the provenance of the runs that reproduce it."""
 
     provenance: Provenance
 

@@ -110,10 +110,10 @@ def test_every_figure_of_a_comparison_is_written_and_equal_content_gives_equal_b
 def test_figures_fit_a_page(comparison):
     datasets = [f"set_{index}" for index in range(9)]
     metrics = StudyMetrics(**metrics_of(METHODS, datasets, "vit_b16_in21k", paper_tables(), 10))
-    drawn = {name: figure.draw(metrics) for name, figure in figures_from("metrics", published=True).items()}
-    drawn |= {name: figure.draw(comparison) for name, figure in figures_from("analysis").items() if name != "features"}
-    assert len(drawn) == 10
-    for name, figure in drawn.items():
+    plots = {name: figure.draw(metrics) for name, figure in figures_from("metrics", published=True).items()}
+    plots |= {name: figure.draw(comparison) for name, figure in figures_from("analysis").items() if name != "features"}
+    assert len(plots) == 10
+    for name, figure in plots.items():
         width, height = figure.get_size_inches()
         assert width <= 6.3 and height <= 9.7, name
 
@@ -146,7 +146,7 @@ def test_before_any_measurement_each_figure_is_a_placeholder(content):
         assert len(texts(figure.draw(StudyComparison(**nothing)))) == 1
 
 
-def test_an_incomplete_comparison_is_still_drawn(content):
+def test_an_incomplete_comparison_is_still_plotted(content):
     """Single seeds have no interval; a condition, a measure, a term, arrays and a whole file are missing."""
     for row in (row for group in content["ablations"] for row in group["rows"]):
         row["cells"]["glyphs/vit_micro"] = {"average_accuracy": None, "final_accuracy": None, "forgetting": None}
@@ -163,11 +163,11 @@ def test_an_incomplete_comparison_is_still_drawn(content):
     save_file(kept, paths[2])
     save_file(load_file(paths[3]) | {"kernel/before": np.zeros((IMAGES, IMAGES), np.float32)}, paths[3])
     comparison = StudyComparison(**content)
-    drawn = {name: figure.draw(comparison) for name, figure in figures_from("analysis").items()}
-    assert "not measured" in texts(drawn["kernels"])
+    plots = {name: figure.draw(comparison) for name, figure in figures_from("analysis").items()}
+    assert "not measured" in texts(plots["kernels"])
 
 
-def test_a_study_with_missing_runs_is_still_drawn():
+def test_a_study_with_missing_runs_is_still_plotted():
     content = metrics_of(METHODS)
     missing = without_runs(content)["summaries"][1]
     content["runs"] = [run for run in content["runs"] if (missing["dataset"], missing["variant"]) != _names(run)]
@@ -333,7 +333,7 @@ FIGURE = Figure(
 
 
 def test_a_new_figure_is_one_file(here):
-    """Snakemake's arguments and the drawn files include it, in a copy of the package with one file more."""
+    """In a copy of the package with one more file, Snakemake's arguments and the plotted files include it."""
     shutil.copytree(PACKAGE, "ntkcl", ignore=shutil.ignore_patterns("__pycache__"))
     Path("ntkcl/reporting/figures/runs.py").write_text(NEW_FIGURE)
     write_metrics(metrics_of(METHODS))
@@ -362,7 +362,7 @@ def test_titles_and_captions_are_read_without_matplotlib():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_drawing_needs_no_torch(content):
+def test_plotting_needs_no_torch(content):
     code = (
         "import sys; from ntkcl.reporting.figures.render import write_analysis_figures;"
         "write_analysis_figures(); import ntkcl.reporting.figures.published; assert 'torch' not in sys.modules"

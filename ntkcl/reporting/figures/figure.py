@@ -1,6 +1,6 @@
-"""What a figure's file defines, and the figures of a study.
+"""The model of `FIGURE` in a figure's file, and the figures of a study.
 
-Snakemake reads every figure's file for its title and caption. So these files import matplotlib only while drawing, see
+Snakemake reads every figure's file for its title and caption. So the files import matplotlib only while plotting, see
 `ntkcl.reporting.figures.style`.
 """
 
@@ -17,13 +17,13 @@ class Figure(Entry):
     """A figure of the report: `FIGURE` in `ntkcl/reporting/figures/NAME.py`."""
 
     draw: Callable[[Any], Any] = Field(
-        description="from `StudyMetrics` or `StudyComparison`, as `source` says, to a matplotlib figure"
+        description="takes the `StudyMetrics` or `StudyComparison` of `source`, returns a matplotlib figure"
     )
     needs_published: bool = Field(False, description="only for studies that reproduce published tables")
 
 
 def figures_from(source: Source, *, published: bool = False) -> dict[str, Figure]:
-    """Return the figures drawn from `source`, by name, in the order of the report.
+    """Return the figures of `source`, by name, in the order of the report.
 
     Args:
         source: "metrics", or "analysis" (of studies that compare variants with a reference).

@@ -47,8 +47,8 @@ def kernels_figure(study: StudyComparison) -> MatplotlibFigure:
     for panel in axes[-1]:
         panel.set_xlabel("Task")
     for part, *look in ((slice(0, 2), NORMALIZED, "both", 40), (slice(2, 3), "Coupling", "neither", 19)):
-        if drawn := [image for row in images for image in row[part] if image]:
-            color_bar_below(figure, drawn[0], axes[:, part].flat, *look)
+        if present := [image for row in images for image in row[part] if image]:
+            color_bar_below(figure, present[0], axes[:, part].flat, *look)
     return figure
 
 

@@ -56,7 +56,7 @@ FIGURE = Figure(
     caption="""
         The accuracy matrix of each method: color is the accuracy in percent on the test images of one task (column)
         after learning another (row), among all classes learned so far; the mean over the seeds. There is nothing above
-        the diagonal: the method had not learned these tasks yet. A column that grows darker downwards is forgetting.
+        the diagonal: the method had not learned the task yet. A column that grows darker downwards is forgetting.
         With few tasks the numbers are in the cells. Joint training learns all classes at once; each of its rows is
         evaluated on the tasks up to that row only.
     """,

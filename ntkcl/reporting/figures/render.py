@@ -12,7 +12,7 @@ from ntkcl.reporting.study_metrics import REPORTS, read_study_metrics
 
 
 def write_figures(reports: Path = REPORTS) -> None:
-    """Draw `figures/NAME.pdf` and `.png` from `metrics.json`, all in `reports`; equal content gives equal bytes.
+    """Plot `figures/NAME.pdf` and `.png` from `metrics.json`, all in `reports`; equal content gives equal bytes.
 
     Raises:
         UserError: `metrics.json` is missing, or does not fit.
@@ -22,7 +22,7 @@ def write_figures(reports: Path = REPORTS) -> None:
 
 
 def write_analysis_figures(reports: Path = REPORTS) -> None:
-    """Draw `figures/NAME.pdf` and `.png` from `analysis.json`, all in `reports`; equal content gives equal bytes.
+    """Plot `figures/NAME.pdf` and `.png` from `analysis.json`, all in `reports`; equal content gives equal bytes.
 
     The files of runs that `analysis.json` names are read too, as far as they exist.
 
@@ -35,6 +35,6 @@ def write_analysis_figures(reports: Path = REPORTS) -> None:
 def _write(figures: dict[str, Figure], study: Any, folder: Path) -> None:
     for name, figure in figures.items():
         with matplotlib.rc_context(STYLE):
-            drawn = figure.draw(study)
+            plot = figure.draw(study)
             for suffix in FILE_METADATA:
-                save(drawn, folder / f"{name}{suffix}")
+                save(plot, folder / f"{name}{suffix}")

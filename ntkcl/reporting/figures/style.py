@@ -3,7 +3,7 @@
 Figures are also printed in grey, and read by people who cannot tell red from green. So color is never the only
 difference: markers, lines, hatches or labels differ too, and the color scale also grows lighter.
 
-matplotlib is imported only while drawing, because Snakemake imports every figure's file.
+matplotlib is imported only while plotting, because Snakemake imports every figure's file.
 """
 
 from __future__ import annotations

@@ -17,23 +17,22 @@ from ntkcl.reporting.study_metrics import Summary
 from ntkcl.reporting.tables.model import Cell, Column, Row, Table, two_decimals
 from ntkcl.reporting.tables.notes import provenance_note, seeds_note, sentences
 
+AVERAGE_ACCURACY = "Ā: mean over tasks of the accuracy on all classes learned so far"
 DIFFERENCES = (
-    Column(
-        "average_accuracy", "Ā", r"$\Delta\bar{A}$", "Ā: mean over tasks of the accuracy on all classes learned so far"
-    ),
+    Column("average_accuracy", "Ā", r"$\Delta\bar{A}$", AVERAGE_ACCURACY),
     Column("final_accuracy", "A_T", r"$\Delta A_T$", "A_T: the accuracy on all classes after the last task"),
     Column("forgetting", "Forgetting", r"$\Delta$ Forgetting", "Forgetting: mean drop from a task's best to the end"),
 )
 MEASURES = (
-    Column("average_accuracy", "Ā", r"$\bar{A}$", "Ā: mean over tasks of the accuracy on all classes learned so far"),
+    Column("average_accuracy", "Ā", r"$\bar{A}$", AVERAGE_ACCURACY),
     Column("forgetting", "Forgetting", "Forgetting", "Forgetting: mean drop of a task's accuracy from best to end"),
     Column("task_specific_gap", "Gap now", "Gap now", "Gap now: training minus test accuracy of a task when learned"),
-    Column("task_interplay_gap", "Gap later", "Gap later", "Gap later: what its test accuracy loses until the end"),
+    Column("task_interplay_gap", "Gap later", "Gap later", "Gap later: drop of its test accuracy until the end"),
     Column(
         "same_classes_gap",
         "... same classes",
         "$\\dots$ same classes",
-        "... same classes: the same among the classes known when it was learned, by what the learner changes alone",
+        "... same classes: the same among the classes known when it was learned, by the learner's changes alone",
     ),
     Column(
         "effective_dimension",
@@ -46,7 +45,12 @@ MEASURES = (
     Column("overlap", "Overlap", "Overlap", "Overlap: mean squared cosine of their features' five leading directions"),
 )
 RANKINGS = (
-    Column("rho", "ρ", r"$\rho$", "ρ: over variants and tasks together, whose number of earlier classes differs"),
+    Column(
+        "rho",
+        "ρ",
+        r"$\rho$",
+        "ρ: over variants and tasks together; the number of earlier classes differs between tasks",
+    ),
     Column("within", "ρ, same task", r"$\rho$, same task", "ρ, same task: over variants, mean over tasks"),
 )
 FORECASTS = (
@@ -57,7 +61,7 @@ FORECASTS = (
         "drops",
         "ρ, drops",
         r"$\rho$, drops",
-        "ρ, drops: rank correlation, over a run's tasks, of what these cost among old classes",
+        "ρ, drops: rank correlation, over a run's tasks, of the accuracy that the changes cost among old classes",
     ),
 )
 

@@ -8,7 +8,7 @@ PACKAGES = ("torch", "timm", "numpy", "ntkcl")  # the versions in the notes
 
 JOINT = (
     "{label}: one model trained on all classes at once, an upper bound; after each task it is tested on the classes "
-    "learned so far, with the scores of these classes alone."
+    "learned so far, with their scores alone."
 )
 
 
@@ -19,7 +19,7 @@ def notes_of(study: StudyMetrics) -> str:
 
 
 def notes_about(study: StudyMetrics, columns: list[Column], rows: list[VariantSummary], provenance: Provenance) -> str:
-    """Return the notes for a table with these columns and rows, whose runs have this provenance."""
+    """Return the notes for a table with `columns` and `rows`, and the provenance of its runs."""
     meanings = dict.fromkeys(column.meaning for column in columns)
     joint = dict.fromkeys(row.label for row in rows if row.is_joint)
     notes = [*meanings, *(JOINT.format(label=label) for label in joint)]
