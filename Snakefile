@@ -1,6 +1,6 @@
-# The whole pipeline. `snakemake --cores all reports/tables.tex` makes the tables of the study that `config` names.
-# `snakemake --report reports/report.html` then shows them in one file for a browser. What a rule does is one `ntkcl`
-# command; what is to be run, and with which settings, stands in params/.
+# The whole pipeline. `snakemake --cores all reports/tables.tex` writes the tables of the study that `config` names.
+# `snakemake --report reports/report.html` then shows them in one file for a browser. Each rule is one `ntkcl` command;
+# the runs and their settings are in params/.
 
 import sys
 
@@ -10,8 +10,9 @@ from ntkcl.backbones.digest import backbone_digest
 from ntkcl.data.sources.common.options import dataset_digest
 from ntkcl.errors import UserError
 from ntkcl.pipeline import cost, setup
-from ntkcl.reporting.collect import report_digest
-from ntkcl.reporting.figures import ANALYSIS_FIGURES, FIGURES, PUBLISHED_FIGURES
+from ntkcl.pipeline.browser_report import report_arguments
+from ntkcl.reporting.digest import report_digest
+from ntkcl.reporting.figures.figure import figures_from
 from ntkcl.runs import resolve
 from ntkcl.settings.files import load_backbone, load_dataset
 
@@ -32,8 +33,10 @@ except UserError as error:
 study, runs, measured = pipeline.study, pipeline.runs, pipeline.measured
 uses_gpu, gpus_each, threads_each = pipeline.uses_gpu, pipeline.gpus_each, pipeline.threads_each
 NTKCL = pipeline.command  # starts training and evaluation
-metric_figures = FIGURES + (PUBLISHED_FIGURES if study.tables else ())
-analysis_figures = ANALYSIS_FIGURES if study.reference else ()
+metrics_figures = figures_from("metrics", published=bool(study.tables))
+analysis_figures = figures_from("analysis") if study.reference else {}
+figures = metrics_figures | analysis_figures
+browser_report = report_arguments(config["study"], study, figures)
 analysis_tables = multiext("reports/analysis", ".tex", ".md", ".html") if study.reference else []
 
 
@@ -69,7 +72,7 @@ rule all:
     input:
         multiext("reports/tables", ".tex", ".md", ".html"),
         analysis_tables,
-        [multiext(f"reports/figures/{name}", ".pdf", ".png") for name in metric_figures + analysis_figures],
+        [multiext(f"reports/figures/{name}", ".pdf", ".png") for name in figures],
         [run.folder / "predictions.csv.gz" for run in runs],
 
 

@@ -34,7 +34,7 @@ def aggregate(study: str) -> None:
 def compare(study: str) -> None:
     """Compare the variants of STUDY, and collect its kernel measures: reports/analysis.json, .tex, .md, .html."""
     from ntkcl.analysis.compare import compare
-    from ntkcl.reporting.tables.comparisons import write_comparison_tables
+    from ntkcl.reporting.tables.write import write_comparison_tables
 
     compare(study, digests(study))
     write_comparison_tables()

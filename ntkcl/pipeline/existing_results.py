@@ -7,7 +7,7 @@ from base64 import urlsafe_b64encode
 from pathlib import Path
 
 from ntkcl.errors import UserError
-from ntkcl.reporting.collect import report_digest
+from ntkcl.reporting.digest import report_digest
 from ntkcl.runs import Run, runs_of
 from ntkcl.settings.files import load_study
 from ntkcl.storage.files import read_json
@@ -80,7 +80,7 @@ def _report_is_of(study: str, runs: list[Run]) -> bool:
     report = read_json(REPORTS[0])
     shown = [run.digest for run in runs if run.variant in load_study(study).table_variants]
     present = [run["digest"] for run in report["runs"]] == shown
-    return present and report["words"] == report_digest(load_study(study))
+    return present and report.get("report_digest") == report_digest(load_study(study))
 
 
 def _outdate(*paths: Path) -> None:

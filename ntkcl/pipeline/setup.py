@@ -120,8 +120,8 @@ def _submits() -> bool:
 
 
 def _about(name: str, study: Study) -> dict[str, Any]:
-    """What the texts of the report say about the study; they read it as `snakemake.config.about`."""
+    """Title, seeds and provenance of the study, for `workflow/report/report.rst`."""
     path = Path("reports/metrics.json")
     content = read_json(path) if path.exists() else {}
-    made = content["provenance"] if content.get("study") == name else {}
-    return {"title": study.title, "seeds": ", ".join(map(str, study.seeds)), "made": made}
+    provenance = content.get("provenance") if content.get("study") == name else None
+    return {"title": study.title, "seeds": ", ".join(map(str, study.seeds)), "provenance": provenance}

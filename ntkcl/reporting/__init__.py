@@ -1,1 +1,1 @@
-"""From the metrics of finished runs to tables and figures. Nothing here needs torch."""
+"""Tables and figures from the files of runs; nothing is measured here."""

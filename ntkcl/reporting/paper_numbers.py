@@ -1,13 +1,14 @@
-"""The numbers that a paper printed, to stand beside the reproduced ones."""
+"""The published numbers of a paper, for comparison with the reproduced ones."""
 
 import csv
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from ntkcl.errors import UserError
+from ntkcl.reporting.study_metrics import PaperTable, PublishedMethod, PublishedNumber
 from ntkcl.settings.files import PARAMS, load_dataset
 from ntkcl.settings.models import Model, Name
 from ntkcl.settings.studies import PublishedTable, Study
@@ -16,25 +17,21 @@ from ntkcl.settings.validation import validated
 Printed = Annotated[str, Field(pattern=r"^\d+(\.\d+)?$")]
 
 
-class Published(Model):
-    """A line of the CSV, in percent. The numbers stay text: they are shown as the paper prints them."""
+class Line(Model):
+    """A line of the CSV, in percent. Numbers stay text: they are shown as the paper prints them."""
 
     table: Name = Field(description="number of the paper's table")
     backbone: Name
     dataset: Name
     method: Annotated[str, Field(min_length=1, description="its name in the paper, the `label` of our method")]
-    venue: str = Field(description="where the method was published; nothing for the paper's own")
+    venue: str = Field(description="where the method was published; empty for the paper's own")
     metric: Literal["average_accuracy", "final_accuracy"]
     mean: Printed
     std: Printed | Literal[""]
 
 
-def paper_tables(study: Study, name: str) -> list[dict[str, Any]]:
-    """The tables of the paper that study `name` reproduces; none if it names none.
-
-    Returns:
-        For each: `number`, `title`, `backbone`, `datasets`, `dataset_labels`, `dataset_notes` and, in the paper's
-        order, `methods` with `label`, `venue` and `numbers[dataset][metric]`, which has `mean` and `std` as text.
+def paper_tables(study: Study, name: str) -> list[PaperTable]:
+    """Return the published tables that study `name` reproduces; none if it names none.
 
     Raises:
         UserError: the CSV is missing, has a wrong line, or does not fit the study's tables.
@@ -51,34 +48,39 @@ def paper_tables(study: Study, name: str) -> list[dict[str, Any]]:
     ]
 
 
-def _read(path: Path) -> list[Published]:
+def _read(path: Path) -> list[Line]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            lines = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}; correct 'published' in the study") from error
-    published = [validated(Published, line, f"{path}, line {number}") for number, line in enumerate(lines, start=2)]
-    cells = Counter((line.table, line.dataset, line.method, line.metric) for line in published)
+    lines = [validated(Line, row, f"{path}, line {number}") for number, row in enumerate(rows, start=2)]
+    cells = Counter((line.table, line.dataset, line.method, line.metric) for line in lines)
     if twice := [" ".join(cell) for cell, count in cells.items() if count > 1]:
-        raise UserError(f"{path}: table {twice[0]} stands there twice; delete one line")
-    return published
+        raise UserError(f"{path}: table {twice[0]} is listed twice; delete one line")
+    return lines
 
 
-def _table(number: str, table: PublishedTable, lines: list[Published], path: Path) -> dict[str, Any]:
-    wanted = {f"{dataset} with {table.backbone}" for dataset in table.datasets}
+def _table(number: str, table: PublishedTable, lines: list[Line], path: Path) -> PaperTable:
+    expected = {f"{dataset} with {table.backbone}" for dataset in table.datasets}
     given = {f"{line.dataset} with {line.backbone}" for line in lines}
-    if strange := sorted(wanted ^ given):
-        raise UserError(f"{path} and tables.{number} of the study differ in {strange[0]}; name the same in both")
-    methods: dict[str, dict[str, Any]] = {}
+    if unmatched := sorted(expected ^ given):
+        raise UserError(f"{path} and tables.{number} of the study differ in {unmatched[0]}; name the same in both")
+    names = dict.fromkeys(line.method for line in lines)
+    return PaperTable(
+        number=number,
+        title=table.title,
+        backbone=table.backbone,
+        datasets=table.datasets,
+        dataset_labels=[load_dataset(name).label for name in table.datasets],
+        dataset_notes=[load_dataset(name).note for name in table.datasets],
+        methods=[_method([line for line in lines if line.method == name]) for name in names],
+    )
+
+
+def _method(lines: list[Line]) -> PublishedMethod:
+    """The method that all `lines` are about."""
+    numbers: dict[str, dict[str, PublishedNumber]] = {}
     for line in lines:
-        method = methods.setdefault(line.method, {"label": line.method, "venue": line.venue, "numbers": {}})
-        method["numbers"].setdefault(line.dataset, {})[line.metric] = {"mean": line.mean, "std": line.std}
-    return {
-        "number": number,
-        "title": table.title,
-        "backbone": table.backbone,
-        "datasets": table.datasets,
-        "dataset_labels": [load_dataset(name).label for name in table.datasets],
-        "dataset_notes": [load_dataset(name).note for name in table.datasets],
-        "methods": list(methods.values()),
-    }
+        numbers.setdefault(line.dataset, {})[line.metric] = PublishedNumber(mean=line.mean, std=line.std)
+    return PublishedMethod(label=lines[0].method, venue=lines[0].venue, numbers=numbers)

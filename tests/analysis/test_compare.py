@@ -1,16 +1,21 @@
-"""Ablations, sweeps and kernels of a made-up study: what is computed from the runs' files, and its tables."""
+"""Ablations, sweeps and kernels of a fake study: the comparison computed from the files of its runs, and its tables."""
 
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from ntkcl.analysis.compare import compare
 from ntkcl.errors import UserError
-from ntkcl.reporting.tables.comparisons import comparison_tables, write_comparison_tables
+from ntkcl.reporting.study_comparison import read_study_comparison
+from ntkcl.reporting.study_metrics import Summary
+from ntkcl.reporting.tables.comparisons import comparison_tables
+from ntkcl.reporting.tables.write import write_comparison_tables
 from ntkcl.runs import run_folder
 from tests.conftest import clear_settings
+from tests.helpers.fake_results import metrics_of_run, run_of
 
 REPORTS = Path("reports")
 STUDY = {
@@ -34,21 +39,23 @@ VARIANTS = {
     "fusion_sum": {"label": "a & b_c", "settings": {"fusion": "sum"}},
     "fusion_mlp": {"label": "never run", "settings": {"fusion": "mlp"}},
 }
-MADE = [{"device": "CPU (one)", "versions": {"torch": "2.0"}, "commit": "abc"}]
+MADE_WITH = [{"device": "CPU (one)", "versions": {"torch": "2.0"}, "commit": "abc"}]
 
 
 def write_run(dataset, variant, seed, accuracy, gap=None, drift=None):
-    """Metrics of a run, and its kernel if `gap` is given; without `drift` it has trained nothing."""
+    """Write the metrics of a run, and its kernel if `gap` is given; without `drift` it has trained nothing."""
     folder = run_folder(dataset, "vit_micro", variant, seed)
     folder.mkdir(parents=True, exist_ok=True)
+    names = {"dataset": dataset, "backbone": "vit_micro", "variant": variant, "seed": seed}
     metrics = {"average_accuracy": accuracy, "final_accuracy": accuracy - 10, "forgetting": accuracy / 10}
-    about = {"digest": "d", "provenance": MADE}
-    (folder / "metrics.json").write_text(json.dumps(about | {"metrics": metrics}))
+    metrics = metrics_of_run(np.random.default_rng(0), 3) | metrics
+    (folder / "metrics.json").write_text(json.dumps(run_of(names, metrics, MADE_WITH)))
     if gap is None:
         return
     gaps = {"train": [90.0] * 3, "task_specific_gap": [gap, gap + 1, gap + 2], "task_interplay_gap": [gap, 2 * gap, 0]}
     gaps |= {"images": [10] * 3, "same_classes_gap": [0, 1, 0]}
-    kernel = about | {"gaps": gaps, "overlap": [[1, 0.2, 0.4], [0.2, 1, 0.6], [0.4, 0.6, 1]], "how": {"ridge": 0.01}}
+    kernel = {"digest": "d", "provenance": MADE_WITH, "gaps": gaps, "how": {"ridge": 0.01}}
+    kernel |= {"overlap": [[1, 0.2, 0.4], [0.2, 1, 0.6], [0.4, 0.6, 1]]}
     if drift is not None:
         kernel |= {"drift": [drift, 2 * drift, 0], "alignment": [0.9, None, 1], "complexity_end": [1, 2, 3]}
         kernel |= {
@@ -78,68 +85,71 @@ def study(project):
 
 
 def cells(content, sweep=0, point=0):
-    return content["sweeps"][sweep]["points"][point]["cells"]["digits/vit_micro"]
+    return content.sweeps[sweep].points[point].cells["digits/vit_micro"]
+
+
+def by_names(rankings):
+    return {(row.condition, row.gap, row.term): row for row in rankings}
 
 
 def test_ablations_are_paired_over_seeds(study):
     content = compare(study)
-    assert content == json.loads((REPORTS / "analysis.json").read_text())
-    (row, absent), differences = content["ablations"][0]["rows"], {"n": 3, "mean": pytest.approx(-0.5)}
-    found = row["cells"]["digits/vit_micro"]["average_accuracy"]
-    assert differences.items() <= found.items() and found["low"] < -0.5 < found["high"]
-    assert found["high"] == pytest.approx(-0.5 + 4.302652 * 0.5 / 3**0.5, rel=1e-5)
-    assert set(absent["cells"]["digits/vit_micro"].values()) == {None}
-    assert set(row["cells"]["glyphs/vit_micro"].values()) == {None}
+    assert content == read_study_comparison()
+    row, never_run = content.ablations[0].rows
+    found = row.cells["digits/vit_micro"]["average_accuracy"]
+    assert (found.n, found.mean) == (3, pytest.approx(-0.5)) and found.low < -0.5 < found.high
+    assert found.high == pytest.approx(-0.5 + 4.302652 * 0.5 / 3**0.5, rel=1e-5)
+    assert set(never_run.cells["digits/vit_micro"].values()) == {None}
+    assert set(row.cells["glyphs/vit_micro"].values()) == {None}
 
 
 def test_a_seed_without_its_reference_is_no_pair(study):
     (run_folder("digits", "vit_micro", "ntk_cl", 1) / "metrics.json").unlink()
-    found = compare(study)["ablations"][0]["rows"][0]["cells"]["digits/vit_micro"]["average_accuracy"]
-    assert found["n"] == 2 and found["mean"] == pytest.approx((-1 + 0) / 2)
+    found = compare(study).ablations[0].rows[0].cells["digits/vit_micro"]["average_accuracy"]
+    assert found.n == 2 and found.mean == pytest.approx((-1 + 0) / 2)
 
 
-def test_sweeps_have_means_over_tasks_that_a_measure_has_a_meaning_for(study):
-    few, all_images = (cells(compare(study), point=point) for point in (0, 1))
-    assert few["average_accuracy"] == {"mean": 70, "std": 0, "n": 3}
-    assert all_images["task_specific_gap"]["mean"] == pytest.approx(2)  # gap + 1, gaps 0 to 2
-    assert all_images["task_interplay_gap"]["mean"] == pytest.approx(1.5)  # without the last task
-    assert all_images["drift"]["mean"] == pytest.approx(1.5 * 0.2)
-    assert all_images["alignment"]["mean"] == pytest.approx(0.9)  # what is not defined does not count
-    assert all_images["overlap"]["mean"] == pytest.approx(0.4)  # without the diagonal
-    assert all_images["coupling"]["mean"] == pytest.approx((0.3 + 0.4) / 2)
+def test_measures_of_a_sweep_are_means_over_the_tasks_where_they_are_defined(study):
+    few_images, all_images = (cells(compare(study), point=point) for point in (0, 1))
+    assert few_images["average_accuracy"] == Summary(mean=70, std=0, n=3)
+    assert all_images["task_specific_gap"].mean == pytest.approx(2)  # gap + 1, gaps 0 to 2
+    assert all_images["task_interplay_gap"].mean == pytest.approx(1.5)  # without the last task
+    assert all_images["drift"].mean == pytest.approx(1.5 * 0.2)
+    assert all_images["alignment"].mean == pytest.approx(0.9)  # None is ignored
+    assert all_images["overlap"].mean == pytest.approx(0.4)  # without the diagonal
+    assert all_images["coupling"].mean == pytest.approx((0.3 + 0.4) / 2)
 
 
-def test_terms_rank_gaps_seed_by_seed_over_the_methods_own_runs(study):
-    found = {(row["setting"], row["gap"], row["term"]): row for row in compare(study)["ranking"]}
+def test_rank_correlations_are_per_seed_over_runs_of_the_references_method(study):
+    found = by_names(compare(study).ranking)
     specific = found["digits/vit_micro", "task_specific_gap", "complexity"]
-    assert specific["rho"] == pytest.approx(1) and specific["n"] == 3 and len(specific["points"]) == 18
-    assert specific["within"]["rho"] == pytest.approx(1)
+    assert specific.rho == pytest.approx(1) and specific.n == 3 and len(specific.points) == 18
+    assert specific.within.rho == pytest.approx(1)
     opposite = found["digits/vit_micro", "task_specific_gap", "rademacher"]
-    assert (opposite["rho"], opposite["low"], opposite["high"]) == pytest.approx((-1, -1, -1))
+    assert (opposite.rho, opposite.low, opposite.high) == pytest.approx((-1, -1, -1))
     constant = found["digits/vit_micro", "task_specific_gap", "effective_dimension"]
-    assert constant["rho"] is None and constant["n"] == 0
+    assert constant.rho is None and constant.n == 0
     drift = found["digits/vit_micro", "task_interplay_gap", "drift"]
-    assert len(drift["points"]) == 12 and -1 < drift["rho"] < 1 and drift["low"] < drift["rho"] < drift["high"]
-    assert found["glyphs/vit_micro", "task_specific_gap", "complexity"]["points"] == []
+    assert len(drift.points) == 12 and -1 < drift.rho < 1 and drift.low < drift.rho < drift.high
+    assert found["glyphs/vit_micro", "task_specific_gap", "complexity"].points == []
 
 
-def test_what_is_between_tasks_is_ranked_over_later_ones(study):
-    found = {(row["setting"], row["gap"], row["term"]): row for row in compare(study)["ranking"]}
-    points = found["digits/vit_micro", "same_classes_gap", "overlap_later"]["points"]
-    assert points[:2] == [[pytest.approx(0.3), 0], [pytest.approx(0.6), 1]]
+def test_measures_between_tasks_are_averaged_over_later_tasks(study):
+    points = by_names(compare(study).ranking)["digits/vit_micro", "same_classes_gap", "overlap_later"].points
+    assert points[:2] == [(pytest.approx(0.3), 0), (pytest.approx(0.6), 1)]
 
 
-def test_forecasts_and_methods_that_have_none(study):
-    found = {(row["setting"], row["variant"]): row for row in compare(study)["forecast"]}
+def test_forecasts_and_methods_without_any(study):
+    found = {(row.condition, row.variant): row for row in compare(study).forecast}
     own, simple = found["digits/vit_micro", "ntk_cl"], found["digits/vit_micro", "simplecil"]
-    assert own["correlation"] == {"mean": 0.5, "std": 0, "n": 3} and own["correlation_in_all"] is None
-    assert own["drops"]["rho"] == pytest.approx(1) and simple["drops"]["rho"] is None
-    assert own["drops"]["points"][:2] == [[0, 0], [0.5, 1]] and own["slope"]["mean"] == 2
-    assert simple["correlation"] is None
+    assert own.correlation == Summary(mean=0.5, std=0, n=3) and own.correlation_in_all is None
+    assert own.drops.rho == pytest.approx(1) and simple.drops.rho is None
+    assert own.drops.points[:2] == [(0, 0), (0.5, 1)] and own.slope.mean == 2
+    assert simple.correlation is None
 
 
-def test_tables_say_what_is_there_and_stand_for_themselves(study):
-    compare(study)
+def test_tables_are_complete_and_explain_themselves(study):
+    content = compare(study)
     write_comparison_tables()
     text = (REPORTS / "analysis.md").read_text()
     assert "| a & b\\_c | −0.50 [−1.74, 0.74] |" in text
@@ -149,29 +159,42 @@ def test_tables_say_what_is_there_and_stand_for_themselves(study):
     assert latex.count(r"\begin{table*}") == latex.count(r"\end{table*}") == 6
     assert r"a \& b\_c" in latex and "nan" not in latex
     assert (REPORTS / "analysis.html").read_text().count("<caption") == 5
-    assert "SimpleCIL" not in text[text.index("Forgetting before it happens") :]  # it forecasts nothing
-    for table in comparison_tables(json.loads((REPORTS / "analysis.json").read_text())):
+    assert "SimpleCIL" not in text[text.index("Forecasts of forgetting") :]  # it forecasts nothing
+    for table in comparison_tables(content):
         for row in (row for rows in table.sections for row in rows):
             assert len(row.cells) in (0, len(table.columns)), (table.name, row.label)
 
 
 def test_equal_runs_give_equal_bytes(study):
-    compare(study)
-    write_comparison_tables()
     names = ("analysis.json", "analysis.tex", "analysis.md", "analysis.html")
-    before = [(REPORTS / name).read_bytes() for name in names]
-    compare(study)
-    write_comparison_tables()
-    assert [(REPORTS / name).read_bytes() for name in names] == before
+
+    def written():
+        compare(study)
+        write_comparison_tables()
+        return [(REPORTS / name).read_bytes() for name in names]
+
+    assert written() == written()
 
 
-def test_what_cannot_be_analyzed_says_so(study):
+def test_studies_and_runs_that_cannot_be_compared_are_refused(study):
     with pytest.raises(UserError, match="'quickstart' has no reference"):
         compare("quickstart")
     now = {path.parent: "other" for path in Path("runs").rglob("metrics.json")}
-    with pytest.raises(UserError, match=r"made with other settings; run .*metrics\.json"):
+    with pytest.raises(UserError, match=r"has other settings than now; run .*metrics\.json"):
         compare(study, now)
     for path in Path("runs").rglob("*.json"):
         path.unlink()
     with pytest.raises(UserError, match="no run of ntk_cl, the reference of study 'small', has metrics"):
         compare(study)
+
+
+def test_kernels_and_comparisons_of_another_version_are_refused(study):
+    path = run_folder("digits", "vit_micro", "ntk_cl", 0) / "kernel.json"
+    path.write_text(path.read_text().replace('"same_classes_gap"', '"another_gap"'))
+    remedy = r"delete it and run `snakemake --cores all runs/digits/.*kernel\.json`"
+    with pytest.raises(UserError, match=r"kernel\.json does not fit .*\(gaps\.same_classes_gap: .*" + remedy):
+        compare(study)
+    (REPORTS / "analysis.json").parent.mkdir()
+    (REPORTS / "analysis.json").write_text('{"study": "small", "settings": []}')
+    with pytest.raises(UserError, match=r"analysis\.json does not fit .*run `ntkcl report compare STUDY`"):
+        write_comparison_tables()

@@ -1,6 +1,8 @@
-"""The figures: of a study with several methods, of one with holes, and of an invented analysis of realistic size."""
+"""Figures: of a study with several methods, of one with missing runs, and of a fake comparison of realistic size."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,14 +14,10 @@ from matplotlib.colors import to_hex
 from safetensors.numpy import load_file, save_file
 
 from ntkcl.errors import UserError
-from ntkcl.reporting.figures import (
-    ANALYSIS_FIGURES,
-    FIGURES,
-    PUBLISHED_FIGURES,
-)
 from ntkcl.reporting.figures.ablations import ablations_figure
 from ntkcl.reporting.figures.accuracy import accuracy_figure
-from ntkcl.reporting.figures.features import embedded, features_figure
+from ntkcl.reporting.figures.features import features_figure, tsne
+from ntkcl.reporting.figures.figure import figures_from
 from ntkcl.reporting.figures.forecast import forecast_figure
 from ntkcl.reporting.figures.forgetting import forgetting_figure
 from ntkcl.reporting.figures.gaps import gaps_figure
@@ -27,14 +25,17 @@ from ntkcl.reporting.figures.kernels import kernels_figure
 from ntkcl.reporting.figures.matrices import matrices_figure
 from ntkcl.reporting.figures.published import published_figure
 from ntkcl.reporting.figures.render import write_analysis_figures, write_figures
-from ntkcl.reporting.figures.sensitivity import number, sensitivity_figure
+from ntkcl.reporting.figures.sensitivity import sensitivity_figure, tick_label
 from ntkcl.reporting.figures.spectra import spectra_figure
 from ntkcl.reporting.figures.style import variant_styles
+from ntkcl.reporting.study_comparison import StudyComparison
+from ntkcl.reporting.study_metrics import StudyMetrics
+from tests.conftest import REPOSITORY
 from tests.helpers.fake_results import (
+    CONDITIONS,
     IMAGES,
     MEASURES,
     METHODS,
-    SETTINGS,
     SIDES,
     TASKS,
     metrics_of,
@@ -44,6 +45,7 @@ from tests.helpers.fake_results import (
 )
 
 FOLDER = Path("reports/figures")
+PACKAGE = REPOSITORY / "ntkcl"
 
 
 @pytest.fixture
@@ -56,15 +58,20 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture
 def content(here):
-    """An analysis with the files that it names."""
+    """A comparison as JSON; the files that it names exist."""
     return write_analysis(here)
 
 
-def files(names):
-    return {FOLDER / f"{name}{suffix}" for name in names for suffix in (".pdf", ".png")}
+@pytest.fixture
+def comparison(content):
+    return StudyComparison(**content)
 
 
-def words(figure):
+def files(figures):
+    return {FOLDER / f"{name}{suffix}" for name in figures for suffix in (".pdf", ".png")}
+
+
+def texts(figure):
     """All texts of a figure."""
     return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
 
@@ -81,7 +88,7 @@ def test_every_figure_of_a_study_is_written_and_equal_content_gives_equal_bytes(
     write_metrics(metrics_of(METHODS, ["cifar100"], "vit_b16_in21k", paper_tables()))
     write_figures()
     first = {path: path.read_bytes() for path in FOLDER.iterdir()}
-    assert first.keys() == files(FIGURES + PUBLISHED_FIGURES)
+    assert first.keys() == files(figures_from("metrics", published=True))
     write_figures()
     assert {path: path.read_bytes() for path in FOLDER.iterdir()} == first
 
@@ -89,56 +96,58 @@ def test_every_figure_of_a_study_is_written_and_equal_content_gives_equal_bytes(
 def test_a_study_without_a_papers_tables_has_no_published_figure(here):
     write_metrics(without_runs(metrics_of(METHODS)))
     write_figures()
-    assert set(FOLDER.iterdir()) == files(FIGURES)
+    assert set(FOLDER.iterdir()) == files(["accuracy", "forgetting", "matrices"])
 
 
-def test_every_figure_of_an_analysis_is_written_and_equal_content_gives_equal_bytes(content):
+def test_every_figure_of_a_comparison_is_written_and_equal_content_gives_equal_bytes(content):
     write_analysis_figures()
     first = {path: path.read_bytes() for path in FOLDER.iterdir()}
-    assert first.keys() == files(ANALYSIS_FIGURES)
+    assert first.keys() == files(figures_from("analysis"))
     write_analysis_figures()
     assert {path: path.read_bytes() for path in FOLDER.iterdir()} == first
 
 
-def test_figures_fit_a_page(content):
-    metrics = metrics_of(METHODS, [f"set_{index}" for index in range(9)], "vit_b16_in21k", paper_tables(), 10)
-    drawn = [draw(metrics) for draw in (accuracy_figure, matrices_figure, forgetting_figure, published_figure)]
-    drawn += [draw(content) for draw in (ablations_figure, sensitivity_figure, gaps_figure, kernels_figure)]
-    drawn += [draw(content) for draw in (spectra_figure, forecast_figure)]
-    for figure in drawn:
+def test_figures_fit_a_page(comparison):
+    datasets = [f"set_{index}" for index in range(9)]
+    metrics = StudyMetrics(**metrics_of(METHODS, datasets, "vit_b16_in21k", paper_tables(), 10))
+    plots = {name: figure.draw(metrics) for name, figure in figures_from("metrics", published=True).items()}
+    plots |= {name: figure.draw(comparison) for name, figure in figures_from("analysis").items() if name != "features"}
+    assert len(plots) == 10
+    for name, figure in plots.items():
         width, height = figure.get_size_inches()
-        assert width <= 6.3 and height <= 9.7
+        assert width <= 6.3 and height <= 9.7, name
 
 
-def test_without_an_analysis_the_command_that_makes_it_is_named(here):
+def test_without_a_comparison_the_command_that_writes_it_is_named(here):
     with pytest.raises(UserError, match="run `ntkcl report compare STUDY`"):
         write_analysis_figures()
 
 
-def test_before_any_run_each_figure_says_so(here):
+def test_before_any_run_each_figure_is_a_placeholder(here):
     metrics = without_runs(metrics_of(METHODS, ["cifar100"], "vit_b16_in21k", paper_tables()))
-    for draw in (accuracy_figure, matrices_figure, forgetting_figure, published_figure):
-        assert len(words(draw(metrics))) == 1
+    figures = figures_from("metrics", published=True)
+    for figure in figures.values():
+        assert len(texts(figure.draw(StudyMetrics(**metrics)))) == 1
     write_metrics(metrics)
     write_figures()
-    assert set(FOLDER.iterdir()) == files(FIGURES + PUBLISHED_FIGURES)
+    assert set(FOLDER.iterdir()) == files(figures)
 
 
-def test_before_any_measurement_each_figure_says_so(content):
+def test_before_any_measurement_each_figure_is_a_placeholder(content):
     nothing = content | {"examples": {}, "ranking": [], "forecast": []}
     for row in (row for group in content["ablations"] for row in group["rows"]):
-        row["cells"] = dict.fromkeys(SETTINGS)
+        row["cells"] = {name: {} for name in CONDITIONS}
     for point in (point for sweep in content["sweeps"] for point in sweep["points"]):
         point["cells"] = {}
     Path("reports/analysis.json").write_text(json.dumps(nothing))
     write_analysis_figures()
-    assert set(FOLDER.iterdir()) == files(ANALYSIS_FIGURES)
-    for draw in (ablations_figure, sensitivity_figure, gaps_figure, kernels_figure, spectra_figure, features_figure):
-        assert len(words(draw(nothing))) == 1
+    assert set(FOLDER.iterdir()) == files(figures_from("analysis"))
+    for figure in figures_from("analysis").values():
+        assert len(texts(figure.draw(StudyComparison(**nothing)))) == 1
 
 
-def test_an_analysis_with_holes_still_draws(content):
-    """Single seeds have no interval; a setting, a measure, a term, arrays and a whole file are missing."""
+def test_an_incomplete_comparison_is_still_plotted(content):
+    """Single seeds have no interval; a condition, a measure, a term, arrays and a whole file are missing."""
     for row in (row for group in content["ablations"] for row in group["rows"]):
         row["cells"]["glyphs/vit_micro"] = {"average_accuracy": None, "final_accuracy": None, "forgetting": None}
         row["cells"]["digits/vit_micro"]["average_accuracy"] |= {"low": None, "high": None, "n": 1}
@@ -153,16 +162,17 @@ def test_an_analysis_with_holes_still_draws(content):
     kept = {name: array for name, array in load_file(paths[2]).items() if name.startswith("features/")}
     save_file(kept, paths[2])
     save_file(load_file(paths[3]) | {"kernel/before": np.zeros((IMAGES, IMAGES), np.float32)}, paths[3])
-    for draw in (ablations_figure, sensitivity_figure, gaps_figure, spectra_figure, features_figure, forecast_figure):
-        draw(content)
-    assert "not measured" in words(kernels_figure(content))
+    comparison = StudyComparison(**content)
+    plots = {name: figure.draw(comparison) for name, figure in figures_from("analysis").items()}
+    assert "not measured" in texts(plots["kernels"])
 
 
-def test_a_study_with_missing_runs_still_draws():
-    metrics = metrics_of(METHODS)
-    hole = without_runs(metrics)["summaries"][1]
-    metrics["runs"] = [run for run in metrics["runs"] if (hole["dataset"], hole["variant"]) != _names(run)]
-    metrics["summaries"][1] = hole
+def test_a_study_with_missing_runs_is_still_plotted():
+    content = metrics_of(METHODS)
+    missing = without_runs(content)["summaries"][1]
+    content["runs"] = [run for run in content["runs"] if (missing["dataset"], missing["variant"]) != _names(run)]
+    content["summaries"][1] = missing
+    metrics = StudyMetrics(**content)
     for draw in (accuracy_figure, forgetting_figure):
         assert [axes.get_title() for axes in draw(metrics).axes] == ["Digits\nVit_Micro", "Glyphs\nVit_Micro"]
     assert len([axes for axes in matrices_figure(metrics).axes if axes.images]) == 5
@@ -172,34 +182,34 @@ def _names(run):
     return run["run"]["dataset"], run["run"]["variant"]
 
 
-def test_no_two_variants_differ_in_colour_alone():
+def test_no_two_variants_differ_in_color_alone():
     variants = {f"method_{index}": f"Method {index}" for index in range(30)} | {"joint": "Joint training"}
-    styles = variant_styles(metrics_of(variants, ["digits"])["summaries"])
+    styles = variant_styles(StudyMetrics(**metrics_of(variants, ["digits"])).summaries)
     assert len({(style["marker"], style["linestyle"]) for style in styles.values()}) == 31
-    few = metrics_of(METHODS, ["digits"])
+    few = StudyMetrics(**metrics_of(METHODS, ["digits"]))
     assert len(looks(accuracy_figure(few).axes[0])) == 3
     bars = forgetting_figure(few).axes[0].patches
     assert len({bar.get_hatch() for bar in bars}) == len(bars) == 2
 
 
-def test_datasets_tasks_and_methods_differ_in_more_than_colour(content):
-    lines = [line for line in sensitivity_figure(content).axes[0].lines if len(line.get_xdata()) == 4]
+def test_datasets_tasks_and_methods_differ_in_more_than_color(comparison):
+    lines = [line for line in sensitivity_figure(comparison).axes[0].lines if len(line.get_xdata()) == 4]
     assert len({(line.get_marker(), line.get_linestyle()) for line in lines if line.get_marker() in "os"}) == 2
-    assert len({line.get_marker() for line in features_figure(content).axes[0].lines}) == TASKS
+    assert len({line.get_marker() for line in features_figure(comparison).axes[0].lines}) == TASKS
     found = {
         (line.get_marker(), line.get_linestyle(), to_hex(line.get_markerfacecolor()))
-        for line in spectra_figure(content).axes[0].lines
+        for line in spectra_figure(comparison).axes[0].lines
     }
     assert len({look[0] for look in found}) == 2 and len({look[:2] for look in found}) == 4
-    rows = [axes.lines[0].get_marker() for axes in gaps_figure(content).axes[:2]]
+    rows = [axes.lines[0].get_marker() for axes in gaps_figure(comparison).axes[:2]]
     assert len(set(rows)) == 2
 
 
 def test_accuracy_matrices_are_means_over_seeds():
-    metrics = metrics_of(METHODS)
-    panel = matrices_figure(metrics).axes[1]
+    content = metrics_of(METHODS)
+    panel = matrices_figure(StudyMetrics(**content)).axes[1]
     assert panel.get_title() == "NTK-CL\nDigits"
-    runs = [run["metrics"]["accuracy_matrix"] for run in metrics["runs"] if _names(run) == ("digits", "ntk_cl")]
+    runs = [run["metrics"]["accuracy_matrix"] for run in content["runs"] if _names(run) == ("digits", "ntk_cl")]
     shown = panel.images[0].get_array()
     for t in range(TASKS):
         for k in range(TASKS):
@@ -210,64 +220,64 @@ def test_accuracy_matrices_are_means_over_seeds():
 
 
 def test_forgetting_shows_mean_deviation_and_each_seed():
-    metrics = metrics_of(METHODS)
-    panel = forgetting_figure(metrics).axes[0]
+    content = metrics_of(METHODS)
+    panel = forgetting_figure(StudyMetrics(**content)).axes[0]
     assert [label.get_text() for label in panel.get_yticklabels()] == ["Fine-tuning", "NTK-CL"]  # joint forgets nothing
-    row = metrics["summaries"][1]["metrics"]["forgetting"]
+    row = content["summaries"][1]["metrics"]["forgetting"]
     assert panel.patches[1].get_width() == pytest.approx(row["mean"])
     (low, _), (high, _) = panel.collections[1].get_segments()[0]
     assert (high - low) / 2 == pytest.approx(row["std"])
-    seeds = [run["metrics"]["forgetting"] for run in metrics["runs"] if _names(run) == ("digits", "ntk_cl")]
+    seeds = [run["metrics"]["forgetting"] for run in content["runs"] if _names(run) == ("digits", "ntk_cl")]
     assert any(list(line.get_xdata()) == seeds for line in panel.lines)
 
 
-def test_published_numbers_stand_against_reproduced_ones():
-    metrics = metrics_of(METHODS, ["cifar100"], "vit_b16_in21k", paper_tables())
-    average, final = published_figure(metrics).axes
-    row = metrics["summaries"][1]["metrics"]
-    for panel, printed, metric in ((average, 93.76, "average_accuracy"), (final, 90.27, "final_accuracy")):
+def test_published_numbers_are_plotted_against_reproduced_ones():
+    content = metrics_of(METHODS, ["cifar100"], "vit_b16_in21k", paper_tables())
+    average, final = published_figure(StudyMetrics(**content)).axes
+    row = content["summaries"][1]["metrics"]
+    for panel, published, metric in ((average, 93.76, "average_accuracy"), (final, 90.27, "final_accuracy")):
         points = [line.get_xydata()[0].tolist() for line in panel.lines if line.get_marker() == "o"]
-        assert points == [[printed, pytest.approx(row[metric]["mean"])]]
+        assert points == [[published, pytest.approx(row[metric]["mean"])]]
         assert panel.get_xlim() == panel.get_ylim()
 
 
-def test_ablations_show_the_difference_and_its_interval(content):
-    figure = ablations_figure(content)
-    rows = [row for group in content["ablations"] for row in group["rows"]]
-    for panel, setting in zip(figure.axes, SETTINGS, strict=True):
-        cells = [row["cells"][setting]["average_accuracy"] for row in rows]
+def test_ablations_show_the_difference_and_its_interval(comparison):
+    figure = ablations_figure(comparison)
+    rows = [row for group in comparison.ablations for row in group.rows]
+    for panel, condition in zip(figure.axes, CONDITIONS, strict=True):
+        cells = [row.cells[condition]["average_accuracy"] for row in rows]
         markers = [line for line in panel.lines if line.get_marker() == "o"]
         spans = [list(line.get_xdata()) for line in panel.lines if len(line.get_xdata()) == 2][1:]  # after zero
-        assert [line.get_xdata()[0] for line in markers] == [cell["mean"] for cell in cells]
-        assert spans == [[cell["low"], cell["high"]] for cell in cells]
+        assert [line.get_xdata()[0] for line in markers] == [cell.mean for cell in cells]
+        assert spans == [[cell.low, cell.high] for cell in cells]
         filled = [to_hex(line.get_markerfacecolor()) != "#ffffff" for line in markers]
-        assert filled == [cell["low"] > 0 or cell["high"] < 0 for cell in cells]
+        assert filled == [cell.low > 0 or cell.high < 0 for cell in cells]
     labels = [label.get_text().replace("\n", " ") for label in figure.axes[0].get_yticklabels()]
-    assert labels == [group["title"] for group in content["ablations"]] + [row["label"] for row in rows]
+    assert labels == [group.title for group in comparison.ablations] + [row.label for row in rows]
 
 
-def test_sensitivity_shows_each_measure_at_equal_distances(content):
-    figure = sensitivity_figure(content)
-    sweep = content["sweeps"][2]  # weights from 0
+def test_sensitivity_shows_each_measure_at_equal_distances(comparison):
+    figure = sensitivity_figure(comparison)
+    sweep = comparison.sweeps[2]  # weights from 0
     panels = [axes for axes in figure.axes if axes.get_subplotspec().colspan.start == 2]
     shown = ["average_accuracy", "forgetting", *MEASURES[3:6], "alignment", "coupling"]
     for panel, metric in zip(panels, shown, strict=True):
-        means = [point["cells"]["digits/vit_micro"][metric]["mean"] for point in sweep["points"]]
+        means = [point.cells["digits/vit_micro"][metric].mean for point in sweep.points]
         means = [1 - mean for mean in means] if metric == "alignment" else means  # drift
         assert any(np.allclose(line.get_xydata(), list(enumerate(means))) for line in panel.lines if line.get_label())
     assert [label.get_text() for label in panels[-1].get_xticklabels()] == ["0", "10⁻⁴", "10⁻³", "10⁻²", "10⁻¹"]
-    assert number(50.0) == "50" and number(1.0) == "1" and number(0.3) == "0.3"
+    assert tick_label(50.0) == "50" and tick_label(1.0) == "1" and tick_label(0.3) == "0.3"
 
 
-def test_gaps_stand_against_the_terms(content):
-    panel, entry = gaps_figure(content).axes[0], content["ranking"][0]
-    assert panel.lines[0].get_xydata().tolist() == entry["points"]
+def test_gaps_are_plotted_against_the_terms(comparison):
+    panel, entry = gaps_figure(comparison).axes[0], comparison.ranking[0]
+    assert [tuple(point) for point in panel.lines[0].get_xydata().tolist()] == entry.points
     assert panel.get_title() == "Digits: ρ = 0.71 [0.52, 0.84], n = 130"
 
 
-def test_kernels_have_a_diagonal_of_mean_one(content):
-    panels = kernels_figure(content).axes
-    path = Path(content["examples"]["digits/vit_micro"]["ntk_cl"])
+def test_kernels_have_a_diagonal_of_mean_one(comparison):
+    panels = kernels_figure(comparison).axes
+    path = Path(comparison.examples["digits/vit_micro"]["ntk_cl"])
     kernel = load_file(path)["kernel/after"]
     shown = panels[1].images[0].get_array()
     assert np.diagonal(shown).mean() == pytest.approx(1)
@@ -277,18 +287,18 @@ def test_kernels_have_a_diagonal_of_mean_one(content):
     assert [label.get_text() for label in panels[0].get_xticklabels()] == ["1", "2", "3", "4", "5"]
 
 
-def test_spectra_are_those_of_the_file(content):
-    arrays = load_file(content["examples"]["digits/vit_micro"]["ntk_cl"])
-    learned, end = spectra_figure(content).axes[1].lines[:2]
+def test_spectra_are_those_of_the_file(comparison):
+    arrays = load_file(comparison.examples["digits/vit_micro"]["ntk_cl"])
+    learned, end = spectra_figure(comparison).axes[1].lines[:2]
     largest = arrays["spectrum/learned/1"][0]
     assert np.allclose(learned.get_ydata() * largest, arrays["spectrum/learned/1"])
     assert np.allclose(end.get_ydata() * largest, arrays["spectrum/end/1"][: len(end.get_ydata())])
     assert len(end.get_ydata()) >= len(arrays["spectrum/end/1"]) / 2  # without noise
 
 
-def test_forecasts_are_those_of_the_files(content):
-    path = Path(content["examples"]["digits/vit_micro"]["ntk_cl"])
-    axes, arrays = forecast_figure(content).axes, load_file(path)
+def test_forecasts_are_those_of_the_files(comparison):
+    path = Path(comparison.examples["digits/vit_micro"]["ntk_cl"])
+    axes, arrays = forecast_figure(comparison).axes, load_file(path)
     pairs = {
         pair
         for t in range(1, TASKS)
@@ -303,24 +313,58 @@ def test_forecasts_are_those_of_the_files(content):
 
 def test_t_sne_is_always_the_same():
     features = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
-    first = embedded(features)
-    assert first.shape == (60, 2) and np.array_equal(first, embedded(features))
-    assert len(embedded(features[:4])) == 4
+    first = tsne(features)
+    assert first.shape == (60, 2) and np.array_equal(first, tsne(features))
+    assert len(tsne(features[:4])) == 4
 
 
-def test_the_pipeline_gets_the_names_without_matplotlib():
+NEW_FIGURE = """
+from ntkcl.reporting.figures.figure import Figure
+from ntkcl.reporting.figures.style import placeholder_figure
+
+FIGURE = Figure(
+    title="Runs",
+    section="Accuracy",
+    source="metrics",
+    caption="The number of runs.",
+    draw=lambda study: placeholder_figure(str(len(study.runs))),
+)
+"""
+
+
+def test_a_new_figure_is_one_file(here):
+    """In a copy of the package with one more file, Snakemake's arguments and the plotted files include it."""
+    shutil.copytree(PACKAGE, "ntkcl", ignore=shutil.ignore_patterns("__pycache__"))
+    Path("ntkcl/reporting/figures/runs.py").write_text(NEW_FIGURE)
+    write_metrics(metrics_of(METHODS))
     code = (
-        "import sys; from ntkcl.reporting.figures import ANALYSIS_FIGURES, FIGURES;"
-        "assert not {'matplotlib', 'numpy', 'pandas', 'sklearn', 'torch'} & sys.modules.keys()"
+        "from types import SimpleNamespace as Study;"
+        "from ntkcl.pipeline.browser_report import report_arguments;"
+        "from ntkcl.reporting.figures.figure import figures_from;"
+        "from ntkcl.reporting.figures.render import write_figures;"
+        "arguments = report_arguments('fake', Study(reference=None, seeds=[0, 1]), figures_from('metrics'));"
+        "assert (arguments['runs']['category'], arguments['runs']['labels']) == ('2. Accuracy', {'Title': 'Runs'});"
+        "write_figures()"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    environment = os.environ | {"PYTHONPATH": str(here)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    caption = "The number of runs.\n\nStudy ``fake``, seeds 0, 1; from ``reports/metrics.json``.\n"
+    assert Path(".snakemake/captions/runs.rst").read_text() == caption
+    assert set(FOLDER.iterdir()) == files(["accuracy", "forgetting", "matrices", "runs"])
 
 
-def test_drawing_needs_no_torch(here):
-    nothing = {"reference": "a", "reference_label": "A", "settings": []}
-    Path("reports/analysis.json").write_text(json.dumps(nothing))
+def test_titles_and_captions_are_read_without_matplotlib():
+    code = (
+        "import sys; from ntkcl.reporting.figures.figure import figures_from;"
+        "assert len(figures_from('metrics', published=True) | figures_from('analysis')) > 10;"
+        "assert not {'matplotlib', 'pandas', 'safetensors', 'scipy', 'sklearn', 'torch'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_plotting_needs_no_torch(content):
     code = (
         "import sys; from ntkcl.reporting.figures.render import write_analysis_figures;"
         "write_analysis_figures(); import ntkcl.reporting.figures.published; assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""A part of the paper's study as a person runs it, with a real ViT-B/16 of random weights and a miniature CIFAR-100."""
+"""A part of the paper's study as a user runs it, with a real ViT-B/16 of random weights and a miniature CIFAR-100."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ RUN = Path("runs/cifar100/vit_b16_in21k/ntk_cl/seed0")
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A project with the paper's settings but for the number of images, epochs and tasks, and what its servers have."""
+    """A project with the paper's settings but for the number of images, epochs and tasks, and a server with its files."""
     folder, server_folder = tmp_path_factory.mktemp("paper") / "project", tmp_path_factory.mktemp("publisher")
     new_project(folder)
     for part in ("methods/ntk_cl.yaml", "datasets", "backbones.yaml", "published", "studies/paper.yaml"):
@@ -62,12 +62,12 @@ def test_one_run_of_the_paper_from_download_to_table(study):
     assert len(content["metrics"]["accuracy"]) == 2
     assert content["data"]["train"] == 8
     assert content["run"]["settings"]["info_nce_weight"] == 0.03
-    assert content["run"]["images"]["train_crop"] == "random"
+    assert content["run"]["preprocessing"]["train_crop"] == "random"
     checksums = json.loads((study / "params/checksums.json").read_text())
     assert [key.partition("/")[0] for key in checksums] == ["cifar100", "vit_b16_in21k"]
     sh(study, "ntkcl", "report", "partial", "paper")
     table = (study / "reports/so_far/tables.md").read_text()
-    assert "93.76" in table  # published, beside
+    assert "93.76" in table  # the published number
     assert f"{content['metrics']['average_accuracy']:.2f}" in table
     assert content["data"]["split"][:12] in table
 

@@ -1,4 +1,4 @@
-"""Published numbers beside reproduced ones: a made-up study of two of the paper's tables."""
+"""Published numbers next to reproduced ones: a fake study of two of the paper's tables."""
 
 import csv
 import json
@@ -17,13 +17,13 @@ from ntkcl.pipeline.partial_report import SO_FAR
 from ntkcl.reporting.collect import aggregate
 from ntkcl.reporting.figures.accuracy import accuracy_figure
 from ntkcl.reporting.figures.render import write_figures
+from ntkcl.reporting.study_metrics import read_study_metrics
 from ntkcl.reporting.tables.latex import escape_latex
 from ntkcl.reporting.tables.markdown import escape_markdown
 from ntkcl.reporting.tables.terminal import show
 from ntkcl.reporting.tables.write import write_tables
 from ntkcl.runs import run_folder, runs_of
 from ntkcl.settings.files import load_study
-from ntkcl.storage.files import read_json
 from tests.conftest import REPOSITORY, clear_settings
 from tests.reporting.test_tables import BACKBONE, DATASET, REPORTS, write_run, write_yaml
 
@@ -66,14 +66,14 @@ def study(tmp_path, monkeypatch):
 def run_some():
     """Runs of both tables: EASE on CIFAR-100 and NTK-CL with both seeds, the joint run with one."""
     for seed in (0, 1):
-        write_run("cifar100", "ease", seed, 11.0 + seed, "vit_b16_in21k", split="0123456789abcdef")
-        write_run("cifar100", "ntk_cl", seed, 22.0 + seed, "vit_b16_in21k", split="0123456789abcdef")
+        write_run("cifar100", "ease", seed, 11.0 + seed, "vit_b16_in21k")
+        write_run("cifar100", "ntk_cl", seed, 22.0 + seed, "vit_b16_in21k")
         write_run("kvasir", "ntk_cl", seed, 33.0 + seed, "vit_b16_in21k")
     write_run("cifar100", "joint", 0, 44.0, "vit_b16_in21k")
 
 
-def made(study):
-    """The LaTeX, the Markdown and what the terminal shows, after aggregation."""
+def written(study):
+    """The LaTeX, the Markdown and the output on the terminal, after aggregation."""
     aggregate(study)
     write_tables()
     out = StringIO()
@@ -82,7 +82,7 @@ def made(study):
 
 
 def markdown_rows(text):
-    """The cells by (table, method, published) of the paper's tables, the parts of a folded table joined."""
+    """Cells by (table, method, published) of the paper's tables, with the parts of a split table joined."""
     rows = {}
     for table, part in enumerate(text.split("\n**")[1:3]):
         method = ""
@@ -98,24 +98,24 @@ def markdown_rows(text):
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_every_published_number_stands_where_it_belongs(study, finished):
+def test_every_published_number_is_in_its_cell(study, finished):
     if finished:
         run_some()
-    rows = markdown_rows(made(study)[1])
+    rows = markdown_rows(written(study)[1])
     for table, number in enumerate("24"):
         lines = [row for row in NUMBERS if row["table"] == number]
         for method in {row["method"] for row in lines}:
-            mine = [row for row in lines if row["method"] == method]
-            of = {(row["dataset"], row["metric"]): f"*{row['mean']} ± {row['std']}*" for row in mine}
+            own = [row for row in lines if row["method"] == method]
+            cells = {(row["dataset"], row["metric"]): f"*{row['mean']} ± {row['std']}*" for row in own}
             metrics = ("average_accuracy", "final_accuracy")
-            assert rows[table, method, True] == [of[name, metric] for name in TABLES[number] for metric in metrics]
+            assert rows[table, method, True] == [cells[name, metric] for name in TABLES[number] for metric in metrics]
     order = [method for table, method, published in rows if published and table == 0]
-    of_paper = list(dict.fromkeys(row["method"] for row in NUMBERS if row["table"] == "2"))
-    assert order == sorted(of_paper, key=lambda method: method not in METHODS.values())  # those of the study first
+    published = list(dict.fromkeys(row["method"] for row in NUMBERS if row["table"] == "2"))
+    assert order == sorted(published, key=lambda method: method not in METHODS.values())  # the study's methods first
 
 
 def test_methods_that_the_study_lacks_have_no_line_for_reproduced_numbers(study):
-    latex, markdown, text = made(study)
+    latex, markdown, text = written(study)
     rows = markdown_rows(markdown)
     assert {method for table, method, published in rows if table == 0 and not published} == {"L2P", "EASE", "NTK-CL"}
     for start in ("| Published only: |\n| *DualPrompt, ECCV 2022* |", "| *published* |"):
@@ -124,9 +124,9 @@ def test_methods_that_the_study_lacks_have_no_line_for_reproduced_numbers(study)
     assert re.search(r"Published only: +\n +DualPrompt, ECCV 2022 +90.68±0.21", text)
 
 
-def test_reproduced_numbers_stand_in_their_own_rows_alone(study):
+def test_reproduced_numbers_are_in_rows_of_their_own(study):
     run_some()
-    rows = markdown_rows(made(study)[1])
+    rows = markdown_rows(written(study)[1])
     dashes = ["–"] * 4
     assert rows[0, "NTK-CL", False] == ["**22.50 ± 0.71**", "**21.50 ± 0.71**", *dashes]
     assert rows[0, "EASE", False] == ["11.50 ± 0.71", "10.50 ± 0.71", *dashes]
@@ -140,9 +140,9 @@ def test_reproduced_numbers_stand_in_their_own_rows_alone(study):
     assert set(reproduced).isdisjoint(published) and not any(re.match(r"\*\d", cell) for cell in reproduced)
 
 
-def test_latex_tells_published_from_reproduced(study):
+def test_latex_marks_published_numbers(study):
     run_some()
-    latex = made(study)[0].split(r"\begin{table*}")
+    latex = written(study)[0].split(r"\begin{table*}")
     assert re.findall(r"\\label\{(.*)\}", "".join(latex)) == [
         "tab:paper-2",
         "tab:paper-4-part-1",  # six datasets
@@ -161,35 +161,35 @@ def test_latex_tells_published_from_reproduced(study):
     assert {row.count(" & ") for row in rows if r"\multicolumn" not in row} == {6}
 
 
-def test_the_terminal_folds_wide_tables(study):
+def test_wide_tables_are_split_on_the_terminal(study):
     run_some()
-    text = made(study)[2]
+    text = written(study)[2]
     assert max(map(len, text.splitlines())) <= 160
     assert re.search(r"NTK-CL +22.50±0.71 +21.50±0.71 +– +– +– +– *\n +published +93.76±0.35 +90.27±0.20 ", text)
     assert re.search(r"OVOR, ICLR 2024 +81.08±2.73 +65.96±3.93 +85.14±3.14 +77.55±3.36 +77.27±2.28 +58.3±2.69", text)
 
 
-def test_the_caption_says_where_both_numbers_come_from(study):
+def test_the_caption_gives_the_source_of_both_numbers(study):
     run_some()
-    markdown = made(study)[1]
+    markdown = written(study)[1]
     assert "the published numbers of Table 2 of arXiv 2407.17120" in markdown
     spread = "mean ± sample standard deviation over seeds 0, 1"
     assert f"reproduced, upright: study paper, {spread}, on CPU (one), commit abc+." in markdown
 
 
-def test_what_a_reader_must_know_about_each_dataset_stands_under_the_papers_tables(study):
+def test_notes_on_each_dataset_are_below_the_papers_tables(study):
     for name in TABLES["2"] + TABLES["4"]:
         path = Path(f"params/datasets/{name}.yaml")
         path.write_text(path.read_text().replace(DATASET["note"], f"our split of {name}; the paper's is not published"))
     clear_settings()
     run_some()
-    latex, markdown, text = made(study)
+    latex, markdown, text = written(study)
     floats = latex.split(r"\begin{table*}")[1:]
-    split = {"cifar100": "; split 0123456789ab"}
+    splits = dict.fromkeys(("cifar100", "kvasir"), "; split 0123456789ab")  # of the datasets that have runs
     for table, number in enumerate("24"):
         for name in TABLES[number]:
             label = name.title().replace("_", "-")
-            note = f"{label}: our split of {name}; the paper's is not published{split.get(name, '')}."
+            note = f"{label}: our split of {name}; the paper's is not published{splits.get(name, '')}."
             assert f"\n- {escape_markdown(note)}\n" in markdown.split("\n**")[1 + table]
             assert markdown.count(escape_markdown(note)) == latex.count(escape_latex(note)) == 1
             assert rf"\multicolumn{{2}}{{c}}{{{label}}}" in next(part for part in floats if escape_latex(note) in part)
@@ -197,17 +197,17 @@ def test_what_a_reader_must_know_about_each_dataset_stands_under_the_papers_tabl
 
 
 def test_a_report_with_nothing_finished(study):
-    latex, markdown, text = made(study)
+    latex, markdown, text = written(study)
     write_figures()
-    sentences = [text.get_text() for text in accuracy_figure(read_json(REPORTS / "metrics.json")).texts]
+    sentences = [text.get_text() for text in accuracy_figure(read_study_metrics()).texts]
     assert sentences == ["No run has finished yet."] and (REPORTS / "figures/accuracy.pdf").exists()
     assert latex.count(r"\begin{table*}") == 3 and "no run has finished yet" in markdown
     rows = markdown_rows(markdown)
     assert {cell for (_, _, published), cells in rows.items() if not published for cell in cells} == {"–"}
-    assert "Not run yet: all 90 runs; `ntkcl plan paper` says" in text
+    assert "Not run yet: all 90 runs; `ntkcl plan paper` prints" in text
     assert not any("Forgetting" in part or "\n\n\n" in part for part in (latex, markdown, text))
     first = {path: path.read_bytes() for path in REPORTS.rglob("*") if path.is_file()}
-    made(study)
+    written(study)
     write_figures()
     assert {path: path.read_bytes() for path in first} == first
 
@@ -222,9 +222,9 @@ def test_the_command_reports_what_has_finished(study):
     assert done.exit_code == 0, done.output
     assert "11.00 (n=1)" in done.output and "Not run yet (89)" in done.output
     assert "11.00^{n=1}" in (SO_FAR / "tables.tex").read_text() and (SO_FAR / "figures/accuracy.png").exists()
-    assert not REPORTS.joinpath("tables.tex").exists()  # Snakemake's, of studies that have finished
-    done = CliRunner().invoke(main, ["aggregate", study])
-    assert done.exit_code == 1 and "was made with other settings" in done.output
+    assert not REPORTS.joinpath("tables.tex").exists()  # Snakemake's, of finished studies
+    done = CliRunner().invoke(main, ["report", "aggregate", study])
+    assert done.exit_code == 1 and "has other settings than now" in done.output
 
 
 @pytest.mark.parametrize(

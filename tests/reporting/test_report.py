@@ -1,4 +1,4 @@
-"""The report for a browser: its tables as HTML, and `snakemake --report` of a tiny study, opened in Chromium."""
+"""The report for a browser: tables as HTML, and `snakemake --report` of a tiny study, opened in Chromium."""
 
 import html
 import json
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ntkcl.reporting.tables.html import page
+from ntkcl.reporting.tables.html import html_file
 from ntkcl.reporting.tables.model import COLUMNS, PAPER_COLUMNS, Cell, Row, Table
 from tests.helpers.browser import CHROMIUM, Browser
 from tests.pipeline.test_pipeline import new_project, sh
 
-SECTIONS = {  # as the menu sorts them, and what stands in each
+RESULTS = {  # tables and figures of each section, in the order of the menu
     "1. Tables": {"tables", "analysis"},
     "2. Accuracy": {"accuracy", "matrices", "forgetting"},
     "3. Published and reproduced": {"published"},
@@ -23,7 +23,7 @@ SECTIONS = {  # as the menu sorts them, and what stands in each
     "5. Three factors": {"sensitivity"},
     "6. Inside the kernel": {"gaps", "kernels", "spectra", "features", "forecast"},
 }
-STUDY = {  # all that a study can have
+STUDY = {  # with everything that a study can have
     "title": "A study for the test of the report",
     "published": "published/tiny.csv",
     "tables": {"1": {"title": "Tiny", "backbone": "vit_tiny", "datasets": ["digits"]}},
@@ -32,7 +32,7 @@ STUDY = {  # all that a study can have
     "variants": ["ntk_cl", "joint"],
     "seeds": [0, 1],
     "reference": "ntk_cl",
-    "ablations": [{"title": "Loss", "variants": {"ntk_cl/free": "no regularization"}}],
+    "ablations": [{"title": "Loss", "variants": ["ntk_cl/free"]}],
     "sweeps": {"weight": {"title": "Weight", "axis": "λ", "points": {"ntk_cl/free": 0, "ntk_cl": 1}}},
     "kernels": ["ntk_cl"],
 }
@@ -44,14 +44,14 @@ PUBLISHED = """table,backbone,dataset,method,venue,metric,mean,std
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """A project whose only study, the default one, has all that a report can show; nothing has run."""
+    """A project whose only study, the default one, has everything that a report can show; nothing has run."""
     folder = new_project(tmp_path_factory.mktemp("reported") / "project")
     params = folder / "params"
     (params / "studies/quickstart.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
     (params / "published").mkdir()
     (params / STUDY["published"]).write_text(PUBLISHED)
     method = yaml.safe_load((params / "methods/ntk_cl.yaml").read_text())
-    method["variants"] = {"free": {"settings": {"regularization_weight": 0}}}
+    method["variants"] = {"free": {"label": "no regularization", "settings": {"regularization_weight": 0}}}
     (params / "methods/ntk_cl.yaml").write_text(yaml.safe_dump(method))
     return folder
 
@@ -61,17 +61,17 @@ def project(tmp_path_factory) -> Path:
 def test_every_section_of_the_report_is_shown_in_a_browser(project, tmp_path):
     sh(project, "snakemake", "--cores", "2", "reports/tables.tex")
     sh(project, "snakemake", "--report", "reports/report.html")
-    report = (project / "reports/report.html").rename(tmp_path / "report.html")  # alone, it needs nothing beside it
+    report = (project / "reports/report.html").rename(tmp_path / "report.html")  # it needs no other file
     with Browser(tmp_path / "profile") as browser:
         browser.open(report)
         text = browser.wait("document.querySelector('h1.title') && document.body.innerText")
         for part in (STUDY["title"], "seeds 0, 1", "quickstart.yaml", "Devices:", "commit"):
             assert part in text
         names = browser.value("[...document.querySelectorAll('li')].map(item => item.innerText.trim())")
-        assert [name for name in names if re.match(r"\d\. ", name)] == list(SECTIONS)
-        for section, results in SECTIONS.items():
+        assert [name for name in names if re.match(r"\d\. ", name)] == list(RESULTS)
+        for section, names in RESULTS.items():
             click(browser, link(section))
-            assert check_results(browser, section, project) == results
+            assert check_results(browser, section, project) == names
             click(browser, link("Results"))
         click(browser, link("Statistics"))
         click(browser, link("Workflow"))
@@ -93,14 +93,14 @@ def click(browser: Browser, element: str) -> None:
 
 
 def check_results(browser: Browser, section: str, project: Path) -> set[str]:
-    """Open each result of the section that is open, and its caption; the names of all."""
+    """Open each result of the section that is open, and its caption; return the names of all."""
     names = set()
     for number in range(browser.wait(ICONS.format("eye"))):
         click(browser, f"document.querySelectorAll('a[iconname=information-circle]')[{number}]")
         path = browser.wait("[...document.querySelectorAll('a')].map(a => a.innerText).find(t => /^reports/.test(t))")
         name = Path(path).stem
         shown = " ".join(browser.wait("document.querySelector('.prose-invert')?.innerText").split())
-        caption = (project / f"reports/captions/{name}.rst").read_text().split("\n\n")[0]
+        caption = (project / f".snakemake/captions/{name}.rst").read_text().split("\n\n")[0]
         assert shown.startswith(" ".join(caption.split())[:60])
         assert "Study quickstart, seeds 0, 1; " in shown
         click(browser, "document.querySelector('a[iconname=eye]')")
@@ -119,14 +119,21 @@ def check_results(browser: Browser, section: str, project: Path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_one_target_makes_all_of_an_analysis(project):
+def test_one_target_makes_everything_of_a_study_that_compares_variants(project):
     plan = sh(project, "snakemake", "--dry-run", "--forceall", "reports/tables.tex")
-    for job in ("measure_kernel +4", "analyze +1", "analysis_figures +1", "figures +1", "tables +1", "track_run +6"):
+    for job in (
+        "measure_kernel +4",
+        "compare_variants +1",
+        "analysis_figures +1",
+        "figures +1",
+        "tables +1",
+        "track_run +6",
+    ):
         assert re.search(rf"^{job}$", plan, re.M), job
 
 
 class Cells(HTMLParser):
-    """The rows of all tables: cells as (scope, text); elements that were not closed in order raise."""
+    """The rows of all tables: cells as (scope, text). Elements that are not closed in order raise."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -158,7 +165,7 @@ def table(columns, sections) -> Table:
 
 def test_a_table_for_a_browser():
     row = Row("A <b>", [Cell("71.00", "1.41", best=True), Cell("-3.00", "0.10", seeds=1), *[Cell()] * 3])
-    text = page("T & T", [table(COLUMNS, [[row], [Row("Joint", [Cell("9.00")] * 5)]])], "Notes <all>.")
+    text = html_file("T & T", [table(COLUMNS, [[row], [Row("Joint", [Cell("9.00")] * 5)]])], "Notes <all>.")
     heads, first, second = Cells(text).rows
     assert [scope for scope, _ in heads] == ["col"] * 6
     assert first[0] == ("row", "A <b>") and second[0] == ("row", "Joint")
@@ -171,7 +178,7 @@ def test_a_table_for_a_browser():
 def test_published_rows_are_marked_and_datasets_head_their_columns():
     columns = [replace(column, dataset=name) for name in ("One", "Two") for column in PAPER_COLUMNS]
     rows = [Row("Ours", [Cell("1.00")] * 4), Row("published", [Cell("2.0")] * 4, published=True), Row("Others:", [])]
-    text = page("T", [table(columns, [rows])], "")
+    text = html_file("T", [table(columns, [rows])], "")
     datasets, metrics, *_ = Cells(text).rows
     assert datasets == [("col", "Method"), ("colgroup", "One"), ("colgroup", "Two")] and len(metrics) == 4
     assert re.findall(r'<tr class="published"><th scope="row">(.*?)</th>', text) == ["published"]

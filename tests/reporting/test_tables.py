@@ -1,4 +1,4 @@
-"""The report of a made-up study: tables, figures and the file that they are made from."""
+"""Tables of a fake study, and the file that they are written from."""
 
 import json
 import re
@@ -7,20 +7,23 @@ import sys
 from io import StringIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from rich.console import Console
 
 from ntkcl.errors import UserError
-from ntkcl.reporting.collect import METRICS, aggregate, run_folder
-from ntkcl.reporting.figures import FIGURES
+from ntkcl.reporting.collect import METRICS, aggregate
 from ntkcl.reporting.figures.accuracy import accuracy_figure
+from ntkcl.reporting.figures.figure import figures_from
 from ntkcl.reporting.figures.render import write_figures
+from ntkcl.reporting.study_metrics import Provenance, Summary, read_study_metrics
 from ntkcl.reporting.tables.model import COLUMNS
 from ntkcl.reporting.tables.terminal import show
 from ntkcl.reporting.tables.write import write_tables
-from ntkcl.runs import Run
-from ntkcl.settings.files import load_backbone, load_dataset, load_method, load_study
+from ntkcl.runs import Run, run_folder
+from tests.conftest import clear_settings
+from tests.helpers.fake_results import run_of
 
 REPORTS = Path("reports")
 VARIANTS = ["slow", "fast", "fast/no_ema", "joint", "late"]
@@ -35,7 +38,7 @@ DATASET = {
     "classes": 4,
     "first_task_classes": 2,
     "classes_per_task": 2,
-    "note": "made up, 50 % noise & more",
+    "note": "fake, 50 % noise & more",
 }
 
 
@@ -44,31 +47,26 @@ def write_yaml(path, content):
     path.write_text(yaml.safe_dump(content))
 
 
-def write_run(dataset, variant, seed, average, backbone="vit", split=None, images=None, **parts):
-    """The metrics of one run whose average accuracy is `average`; runs made long ago did not record their split."""
-    joint = variant == "joint"
-    metrics = dict.fromkeys(METRICS, None if joint else average / 10) | {
+def write_run(dataset, variant, seed, average, backbone="vit", *, split="0123456789abcdef", images="ff", **made_with):
+    """Write the metrics of one run whose average accuracy is `average`."""
+    metrics = dict.fromkeys(METRICS, None if variant == "joint" else average / 10) | {
         "average_accuracy": average,
         "final_accuracy": average - 1,
         "accuracy": [average + 1, average - 1],
+        "accuracy_matrix": [[average + 1], [average, average - 2]],
     }
     names = {"dataset": dataset, "backbone": backbone, "variant": variant, "seed": seed}
-    made = {"device": "CPU (one)", "versions": {"torch": "2.0", "numpy": "1.5"}, "commit": "abc+"} | parts
+    made_with = {"device": "CPU (one)", "versions": {"torch": "2.0", "numpy": "1.5"}, "commit": "abc+"} | made_with
     folder = run_folder(dataset, backbone, variant, seed)
     folder.mkdir(parents=True, exist_ok=True)
-    content = {"run": names, "digest": "d", "provenance": [made], "metrics": metrics}
-    content |= {"data": {"split": split, "train": 4, "test": 4}} if split else {}
-    content |= {"data": content["data"] | {"content": images}} if images else {}
-    (folder / "metrics.json").write_text(json.dumps(content))
+    (folder / "metrics.json").write_text(json.dumps(run_of(names, metrics, [made_with], split, images)))
 
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     """Two datasets, two seeds; `late` never ran, and one seed of `slow` is missing on the second dataset."""
     monkeypatch.chdir(tmp_path)
-    loaders = (load_study, load_dataset, load_backbone, load_method)
-    for load in loaders:
-        load.cache_clear()
+    clear_settings()
     lists = {"datasets": ["toy_one", "two"], "backbones": ["vit"], "variants": VARIANTS, "seeds": [0, 1]}
     write_yaml(Path("params/studies/small.yaml"), {"title": "A small_study"} | lists)
     write_yaml(Path("params/datasets/toy_one.yaml"), DATASET | {"label": "Toy_1"})
@@ -84,37 +82,44 @@ def study(tmp_path, monkeypatch):
             if (dataset, variant, seed) != ("two", "slow", 1):
                 write_run(dataset, variant, seed, average + 2.0 * seed)
     yield "small"
-    for load in loaders:
-        load.cache_clear()
+    clear_settings()
 
 
-def test_the_collected_file(study):
+def test_metrics_are_collected_and_summarized(study):
     content = aggregate(study)
-    assert content == json.loads((REPORTS / "metrics.json").read_text())
-    assert len(content["runs"]) == 15
+    assert content == read_study_metrics()
+    assert len(content.runs) == 15
     late = [f"{dataset}/vit/late/seed{seed}" for dataset in ("toy_one", "two") for seed in (0, 1)]
-    assert content["missing"] == [*late[:2], "two/vit/slow/seed1", *late[2:]]
-    assert content["provenance"] == {
-        "devices": ["CPU (one)"],
-        "commits": ["abc+"],
-        "versions": {"numpy": ["1.5"], "torch": ["2.0"]},
-    }
-    by_name = {(row["dataset"], row["variant"]): row for row in content["summaries"]}
-    assert [variant for dataset, variant in by_name if dataset == "two"] == VARIANTS
-    fast = by_name["two", "fast/no_ema"]
-    assert fast["label"] == "Fast (no ema)"
-    assert fast["metrics"]["average_accuracy"] == {"mean": 71.0, "std": pytest.approx(2**0.5), "n": 2}
-    assert fast["accuracy"] == {"mean": [72.0, 70.0], "std": [pytest.approx(2**0.5)] * 2}
-    assert by_name["two", "slow"]["seeds"] == [0] and by_name["two", "slow"]["accuracy"]["std"] is None
-    assert set(by_name["two", "late"]["metrics"].values()) == {None}
+    assert content.missing == [*late[:2], "two/vit/slow/seed1", *late[2:]]
+    versions = {"numpy": ["1.5"], "torch": ["2.0"]}
+    assert content.provenance == Provenance(devices=["CPU (one)"], commits=["abc+"], versions=versions)
+    rows = {(row.dataset, row.variant): row for row in content.summaries}
+    assert [variant for dataset, variant in rows if dataset == "two"] == VARIANTS
+    fast = rows["two", "fast/no_ema"]
+    assert fast.label == "Fast (no ema)"
+    assert fast.metrics["average_accuracy"] == Summary(mean=71.0, std=np.std([70, 72], ddof=1), n=2)
+    assert fast.accuracy.mean == [72.0, 70.0] and fast.accuracy.std == [pytest.approx(2**0.5)] * 2
+    assert rows["two", "slow"].seeds == [0] and rows["two", "slow"].accuracy.std is None
+    assert set(rows["two", "late"].metrics.values()) == {None}
 
 
-def test_what_runs_were_made_with_is_listed_once(study):
+def test_the_collected_file_keeps_what_runs_recorded_and_means_by_name(study):
+    path = run_folder("two", "vit", "fast", 0) / "metrics.json"
+    run = json.loads(path.read_text())
+    run["run"]["training"] = {"epochs": 3}
+    path.write_text(json.dumps(run))
+    aggregate(study)
+    content = json.loads((REPORTS / "metrics.json").read_text())
+    assert run in content["runs"]
+    assert content["means"]["two/vit/fast"]["average_accuracy"] == 61.0  # for `dvc metrics`
+
+
+def test_provenance_lists_each_device_and_version_once(study):
     versions = {"torch": "2.1", "numpy": "1.5", "timm": "1"}
     write_run("toy_one", "late", 0, 1.0, device="GPU", versions=versions, commit="def")
-    made = aggregate(study)["provenance"]
-    assert made["devices"] == ["CPU (one)", "GPU"] and made["commits"] == ["abc+", "def"]
-    assert made["versions"] == {"numpy": ["1.5"], "timm": ["1"], "torch": ["2.0", "2.1"]}
+    provenance = aggregate(study).provenance
+    assert provenance.devices == ["CPU (one)", "GPU"] and provenance.commits == ["abc+", "def"]
+    assert provenance.versions == {"numpy": ["1.5"], "timm": ["1"], "torch": ["2.0", "2.1"]}
 
 
 def test_paths_are_those_of_runs(study):
@@ -166,16 +171,16 @@ def test_markdown(study):
 
 
 def test_equal_results_give_equal_bytes(study):
-    def made():
+    def written():
         aggregate(study)
         write_tables()
         write_figures()
         return {path: path.read_bytes() for path in REPORTS.rglob("*") if path.is_file()}
 
-    first = made()
-    figures = {f"{name}{suffix}" for name in FIGURES for suffix in (".pdf", ".png")}
+    first = written()
+    figures = {f"{name}{suffix}" for name in figures_from("metrics") for suffix in (".pdf", ".png")}
     assert {path.name for path in first} == {"metrics.json", "tables.tex", "tables.md", "tables.html"} | figures
-    assert made() == first
+    assert written() == first
 
 
 def test_datasets_without_a_run_have_no_table_and_no_panel(study):
@@ -188,29 +193,23 @@ def test_datasets_without_a_run_have_no_table_and_no_panel(study):
 
 
 def test_the_split_is_printed_and_two_splits_are_refused(study):
-    for seed in (0, 1):
-        write_run("two", "fast", seed, 60.0, split="0123456789abcdef")
     aggregate(study)
     write_tables()
-    first, second = (REPORTS / "tables.md").read_text().split("**Two")
-    assert "Split 0123456789ab." in second and "Split" not in first
+    assert "noise & more. Split 0123456789ab." in (REPORTS / "tables.md").read_text()
     write_run("two", "late", 1, 60.0, split="fedcba9876543210")
-    where = r"0123456789ab in runs/two/vit/fast/seed0, .*; fedcba987654 in runs/two/vit/late/seed1\)"
-    with pytest.raises(UserError, match="runs of dataset 'two' saw different splits .*" + where):
+    folders = r"0123456789ab in runs/two/vit/slow/seed0, .*, 4 more; fedcba987654 in runs/two/vit/late/seed1\)"
+    with pytest.raises(UserError, match="runs of dataset 'two' used different splits .*" + folders):
         aggregate(study)
 
 
 def test_different_images_in_the_same_split_are_refused(study):
-    for seed, images in enumerate(["0123456789abcdef", None]):  # the second was made before images were recorded
-        write_run("two", "fast", seed, 60.0, split="aa", images=images)
-    aggregate(study)
-    write_run("two", "late", 1, 60.0, split="aa", images="fedcba9876543210")
-    where = r"\(0123456789ab in runs/two/vit/fast/seed0; fedcba987654 in runs/two/vit/late/seed1\)"
-    with pytest.raises(UserError, match="runs of dataset 'two' saw different images, .*" + where):
+    write_run("toy_one", "late", 1, 60.0)
+    write_run("two", "late", 1, 60.0, images="fedcba9876543210")
+    folders = r"\(ff in runs/two/vit/slow/seed0, .*; fedcba987654 in runs/two/vit/late/seed1\)"
+    with pytest.raises(UserError, match="runs of dataset 'two' used different images, .*" + folders):
         aggregate(study)
-    write_run("toy_one", "late", 1, 60.0, split="aa", images="0123456789abcdef")
-    write_run("two", "late", 1, 60.0, split="aa", images="0123456789abcdef")
-    assert aggregate(study)["splits"] == {"toy_one": "aa", "two": "aa"}
+    write_run("two", "late", 1, 60.0)
+    assert aggregate(study).splits == {"toy_one": "0123456789abcdef", "two": "0123456789abcdef"}
 
 
 def test_many_missing_runs_are_counted(study):
@@ -222,7 +221,7 @@ def test_many_missing_runs_are_counted(study):
 
 
 def shown(width):
-    """What `ntkcl show` prints, with single spaces."""
+    """Output of `ntkcl report show`, with single spaces."""
     out = StringIO()
     show(console=Console(file=out, width=width))
     return " ".join(out.getvalue().split())
@@ -241,7 +240,7 @@ def test_show(study):
         assert part in text
 
 
-def test_what_is_missing_is_said(study):
+def test_missing_and_outdated_files_are_refused(study):
     with pytest.raises(UserError, match=r"reports/metrics\.json is missing"):
         write_tables()
     for path in Path("runs/toy_one").rglob("metrics.json"):
@@ -256,6 +255,21 @@ def test_what_is_missing_is_said(study):
         aggregate(study)
 
 
+def test_files_of_another_version_are_refused(study):
+    path = run_folder("two", "vit", "fast", 0) / "metrics.json"
+    run = json.loads(path.read_text())
+    path.write_text(json.dumps(run | {"data": {"split": "aa"}}))
+    remedy = r"delete it and run `snakemake --cores all runs/two/vit/fast/seed0/metrics\.json`"
+    with pytest.raises(UserError, match=r"does not fit .*\(data\.content: Field required\); " + remedy):
+        aggregate(study)
+    path.write_text(json.dumps(run))
+    aggregate(study)
+    report = REPORTS / "metrics.json"
+    report.write_text(report.read_text().replace('"summaries"', '"summary"'))
+    with pytest.raises(UserError, match=r"^reports/metrics\.json does not fit .*run `ntkcl report aggregate STUDY`.*"):
+        show()
+
+
 def test_reporting_needs_no_torch(study):
     code = (
         "import sys, ntkcl.metrics.continual, ntkcl.pipeline.wandb_log; from ntkcl.pipeline import partial_report;"
@@ -263,7 +277,7 @@ def test_reporting_needs_no_torch(study):
         "from ntkcl.reporting.tables import terminal, write;"
         "collect.aggregate('small'); write.write_tables(); render.write_figures(); terminal.show();"
         "partial_report.write_partial_report('small', {});"
-        "assert collect.read_json(collect.REPORTS / 'metrics.json')['runs'];"
+        "assert collect.aggregate('small').runs;"
         "assert 'torch' not in sys.modules and 'wandb' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

@@ -1,4 +1,4 @@
-# Inside the runs of a study that compares variants with a reference.
+# Kernels, and comparisons, of a study that compares variants with a reference.
 
 
 rule measure_kernel:
@@ -22,7 +22,7 @@ rule measure_kernel:
     params:
         settings=lambda wildcards: run_of(wildcards).digest,
     message:
-        "kernel: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
+        "measure the kernel: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
         "ntkcl measure-kernel {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
         " --device {config[device]} --threads {threads} > {log} 2>&1"
@@ -30,7 +30,7 @@ rule measure_kernel:
 
 if study.reference:
 
-    rule analyze:
+    rule compare_variants:
         input:
             [run.folder / "metrics.json" for run in runs],
             [run.folder / "kernel.json" for run in measured],
@@ -38,13 +38,13 @@ if study.reference:
             multiext("reports/analysis", ".json", ".tex", ".md"),
             in_report("reports/analysis.html"),
         log:
-            "reports/logs/analyze.log",
+            "reports/logs/compare_variants.log",
         benchmark:
-            "reports/logs/analyze.benchmark.tsv"
+            "reports/logs/compare_variants.benchmark.tsv"
         localrule: True
         params:
             study=config["study"],
-            words=report_digest(study),
+            report_digest=report_digest(study),
         message:
             "compare the variants of study {params.study}"
         shell:
@@ -55,13 +55,13 @@ if study.reference:
             "reports/analysis.json",
             [run.folder / "kernel.safetensors" for run in measured],
         output:
-            drawn(analysis_figures),
+            figure_files(analysis_figures),
         log:
             "reports/logs/analysis_figures.log",
         benchmark:
             "reports/logs/analysis_figures.benchmark.tsv"
         localrule: True
         message:
-            "figures of the analysis"
+            "plot the figures of the comparison"
         shell:
             "ntkcl report figures --analysis > {log} 2>&1"

@@ -1,4 +1,4 @@
-"""What `analysis.json` says, for the figures drawn from it, and what was measured of the runs that it names."""
+"""Labels and styles of conditions, and the files of runs that `analysis.json` names."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,74 +6,80 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from ntkcl.errors import UserError
 from ntkcl.reporting.figures.style import nth_style
+from ntkcl.reporting.json_files import parsed
+from ntkcl.reporting.run_results import KernelMeasures, TaskForecast
+from ntkcl.reporting.study_comparison import StudyComparison
 from ntkcl.storage.files import read_json
 
 Arrays = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Example:
-    """One run.
+class ExampleRun:
+    """A measured run.
 
     Args:
-        setting: the label of its dataset and backbone.
-        variant: its label.
-        arrays: what stands in `kernel.safetensors`; the coupling of tasks too.
-        forecast: what `kernel.json` says of the learning of each task after the first.
+        condition: label of its dataset and backbone.
+        variant: label of its variant.
+        arrays: content of `kernel.safetensors`, and the coupling of tasks.
+        forecast: of the learning of each task after the first.
     """
 
-    setting: str
+    condition: str
     variant: str
     arrays: Arrays
-    forecast: list[dict[str, Any]]
+    forecast: list[TaskForecast]
 
 
-def settings_of(content: dict[str, Any]) -> dict[str, str]:
-    """The label of each dataset and backbone, in order; the backbone's only if there are several."""
-    several = len({setting["backbone_label"] for setting in content["settings"]}) > 1
+def condition_labels(study: StudyComparison) -> dict[str, str]:
+    """Return the label of each condition, in order; the backbone is part of it only if there are several."""
+    several = len({condition.backbone_label for condition in study.conditions}) > 1
     return {
-        setting["name"]: setting["label"] + (f"\n{setting['backbone_label']}" if several else "")
-        for setting in content["settings"]
+        condition.name: condition.label + (f"\n{condition.backbone_label}" if several else "")
+        for condition in study.conditions
     }
 
 
-def setting_styles(content: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """How each dataset and backbone is drawn, the same in every figure."""
-    return {name: nth_style(index) for index, name in enumerate(settings_of(content))}
+def condition_styles(study: StudyComparison) -> dict[str, dict[str, Any]]:
+    """Return color, marker and line style of each condition, the same in every figure."""
+    return {condition.name: nth_style(index) for index, condition in enumerate(study.conditions)}
 
 
-def examples_of(content: dict[str, Any]) -> Iterator[Example]:
-    """The runs that are there, by setting in order, the reference first.
+def example_runs(study: StudyComparison) -> Iterator[ExampleRun]:
+    """Read the runs whose files exist, by condition in order, the reference first.
 
     Raises:
         UserError: a run's file is damaged.
     """
-    reference = content["reference"]
-    labels = {row["variant"]: row["label"] for row in content.get("forecast", [])}
-    labels |= {reference: content["reference_label"]}
-    for setting, label in settings_of(content).items():
-        files = content.get("examples", {}).get(setting, {})
-        for variant in sorted(files, key=lambda name: (name != reference, name)):
-            if Path(files[variant]).exists():
-                yield Example(label, labels.get(variant, variant), *_read(Path(files[variant])))
+    labels = {row.variant: row.label for row in study.forecast} | {study.reference: study.reference_label}
+    for condition, label in condition_labels(study).items():
+        files = study.examples.get(condition, {})
+        for variant in sorted(files, key=lambda name: (name != study.reference, name)):
+            if (path := Path(files[variant])).exists():
+                yield ExampleRun(label, labels.get(variant, variant), *_read(path))
 
 
-def numbered(arrays: Arrays, before: str, after: str = "") -> dict[int, np.ndarray]:
-    """The arrays called `before`, a task's number and `after`, by that number."""
-    parts = {name.removeprefix(before).removesuffix(after): name for name in arrays if name.startswith(before)}
-    return {int(part): arrays[name] for part, name in sorted(parts.items()) if part.isdigit() and name.endswith(after)}
+def arrays_by_number(arrays: Arrays, prefix: str, suffix: str = "") -> dict[int, np.ndarray]:
+    """Return the arrays whose names are `prefix`, a task's number and `suffix`, by that number."""
+    parts = {name.removeprefix(prefix).removesuffix(suffix): name for name in arrays if name.startswith(prefix)}
+    return {int(part): arrays[name] for part, name in sorted(parts.items()) if part.isdigit() and name.endswith(suffix)}
 
 
-def _read(path: Path) -> tuple[Arrays, list[dict[str, Any]]]:
-    beside = path.with_suffix(".json")
-    numbers = read_json(beside) if beside.exists() else {}
-    coupling = {"coupling": np.array(numbers["coupling"])} if "coupling" in numbers else {}
+def _read(path: Path) -> tuple[Arrays, list[TaskForecast]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
     try:
-        return coupling | load_file(path), numbers.get("forecast", [])
+        arrays = load_file(path)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}); delete it and measure the run again") from error
+    measures_path = path.with_name(KernelMeasures.file_name)
+    if not measures_path.exists():
+        return arrays, []
+    remedy = "delete it and measure the run again"
+    measures = parsed(KernelMeasures, read_json(measures_path), measures_path, remedy)
+    coupling = {"coupling": np.array(measures.coupling)} if measures.coupling else {}
+    return coupling | arrays, measures.forecast or []

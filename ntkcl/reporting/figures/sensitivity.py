@@ -1,14 +1,28 @@
-"""What changes along a sweep: accuracies, forgetting and the measures of the kernel."""
+"""Accuracies, forgetting and the measures of the kernel along each sweep."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from math import log10
-from typing import Any
+from typing import TYPE_CHECKING
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from ntkcl.reporting.figures.analysis_data import condition_labels, condition_styles
+from ntkcl.reporting.figures.figure import Figure
+from ntkcl.reporting.figures.style import (
+    PAGE_HEIGHT,
+    SMALL_FONT,
+    TEXT_WIDTH,
+    add_grid,
+    legend_below,
+    new_figure,
+    placeholder_figure,
+    wrap_evenly,
+)
+from ntkcl.reporting.study_comparison import StudyComparison, SweepPoint, SweepResult
 
-from ntkcl.reporting.figures.analysis_data import setting_styles, settings_of
-from ntkcl.reporting.figures.style import PAGE, SMALL, WIDTH, balanced, grid, legend_below, placeholder_figure
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 METRICS = {
     "average_accuracy": "Average\naccuracy (%)",
@@ -19,70 +33,86 @@ METRICS = {
     "alignment": "Kernel drift\n(1 − alignment)",
     "coupling": "Coupling\nof tasks",
 }
+ROW_WIDTH = 76  # characters that fit above or below a row of panels
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def sensitivity_figure(content: dict[str, Any]) -> Figure:
+def sensitivity_figure(study: StudyComparison) -> MatplotlibFigure:
     """A column for each sweep, a row for each measure, a line for each dataset: mean and one deviation over seeds.
 
-    The points stand at equal distances, for weights of 0 and of powers of ten; the reference is marked.
+    The points are at equal distances, because weights are 0 and powers of ten; the reference is shaded.
     """
-    sweeps = [sweep for sweep in content.get("sweeps", []) if any(_known(sweep, metric) for metric in METRICS)]
-    metrics = [metric for metric in METRICS if any(_known(sweep, metric) for sweep in sweeps)]
+    sweeps = [sweep for sweep in study.sweeps if any(_is_known(sweep, metric) for metric in METRICS)]
+    metrics = [metric for metric in METRICS if any(_is_known(sweep, metric) for sweep in sweeps)]
     if not sweeps:
         return placeholder_figure("No run of a sweep has finished yet.")
-    figure = Figure(figsize=(WIDTH, min(PAGE, 1.08 * len(metrics) + 1.1)), layout="constrained")
-    grid_of_axes = figure.subplots(len(metrics), len(sweeps), squeeze=False, sharex="col", sharey="row")
-    for metric, row in zip(metrics, grid_of_axes, strict=True):
+    figure = new_figure(TEXT_WIDTH, min(PAGE_HEIGHT, 1.08 * len(metrics) + 1.1))
+    axes = figure.subplots(len(metrics), len(sweeps), squeeze=False, sharex="col", sharey="row")
+    for metric, row in zip(metrics, axes, strict=True):
         for sweep, panel in zip(sweeps, row, strict=True):
-            _draw(panel, sweep, metric, content)
+            _draw(panel, sweep, metric, study)
         row[0].set_ylabel(METRICS[metric])
-    _name(sweeps, grid_of_axes[0], grid_of_axes[-1])
-    figure.align_ylabels(grid_of_axes[:, 0])
+    _add_titles(sweeps, axes[0], axes[-1])
+    figure.align_ylabels(axes[:, 0])
     legend_below(figure, 4)
     return figure
 
 
-def _known(sweep: dict[str, Any], metric: str) -> bool:
-    return any(cell and cell.get(metric) for point in sweep["points"] for cell in point["cells"].values())
+FIGURE = Figure(
+    title="Sample size, task-level features, regularization",
+    section="Three factors",
+    source="analysis",
+    caption="""
+        Effect of each factor: a column for each sweep, a row for each measure (accuracy, forgetting, gaps, and the
+        kernel's measures), a line for each dataset and backbone. Markers are means over the seeds, whiskers one sample
+        standard deviation (sd) to each side; the measures of a run are means over its tasks. The values of a sweep are
+        at equal distances. The reference is shaded grey.
+    """,
+    draw=sensitivity_figure,
+)
 
 
-def _name(sweeps: list[dict[str, Any]], top: Iterable[Axes], bottom: Iterable[Axes]) -> None:
-    width = 76 // len(sweeps)  # characters that a column has room for
+def _is_known(sweep: SweepResult, metric: str) -> bool:
+    return any(cells.get(metric) for point in sweep.points for cells in point.cells.values())
+
+
+def _add_titles(sweeps: list[SweepResult], top: Iterable[Axes], bottom: Iterable[Axes]) -> None:
+    width = ROW_WIDTH // len(sweeps)
     for sweep, first, last in zip(sweeps, top, bottom, strict=True):
-        first.set_title(balanced(sweep["title"], width))
-        last.set_xlabel(balanced(sweep["axis"], width))
+        first.set_title(wrap_evenly(sweep.title, width))
+        last.set_xlabel(wrap_evenly(sweep.axis, width))
 
 
-def _draw(panel: Axes, sweep: dict[str, Any], metric: str, content: dict[str, Any]) -> None:
+def _draw(panel: Axes, sweep: SweepResult, metric: str, study: StudyComparison) -> None:
     """One sweep and measure."""
-    points = sweep["points"]
-    for place in (place for place, point in enumerate(points) if point["variant"] == content["reference"]):
-        said = f"As in {content['reference_label']}"
-        panel.axvspan(place - 0.3, place + 0.3, color="0.9", linewidth=0, zorder=0, label=said)
-    styles = setting_styles(content)
-    for name, label in settings_of(content).items():
-        if found := _found(points, name, metric):
+    for position, point in enumerate(sweep.points):
+        if point.variant == study.reference:
+            label = f"As in {study.reference_label}"
+            panel.axvspan(position - 0.3, position + 0.3, color="0.9", linewidth=0, zorder=0, label=label)
+    styles = condition_styles(study)
+    for name, label in condition_labels(study).items():
+        if found := _known_points(sweep.points, name, metric):
             look = styles[name] | {"linewidth": 1.1, "markersize": 3.5, "elinewidth": 0.7, "capsize": 1.5}
             panel.errorbar(*zip(*found, strict=True), label=label.replace("\n", ", "), **look)
-    turned = 45 if len(points) > 4 else 0  # or small powers of ten would touch
-    panel.set_xticks(range(len(points)), [number(p["value"]) for p in points], size=SMALL, rotation=turned)
-    panel.set_xlim(-0.45, len(points) - 0.55)
-    grid(panel)
+    rotation = 45 if len(sweep.points) > 4 else 0  # or small powers of ten would touch
+    labels = [tick_label(point.value) for point in sweep.points]
+    panel.set_xticks(range(len(sweep.points)), labels, size=SMALL_FONT, rotation=rotation)
+    panel.set_xlim(-0.45, len(sweep.points) - 0.55)
+    add_grid(panel)
 
 
-def _found(points: list[dict[str, Any]], setting: str, metric: str) -> list[tuple[int, float, float]]:
-    """Place, mean and deviation of the points that are known; drift instead of alignment."""
+def _known_points(points: list[SweepPoint], condition: str, metric: str) -> list[tuple[int, float, float]]:
+    """Position, mean and deviation of the points that are known; drift instead of alignment."""
     found = []
-    for place, point in enumerate(points):
-        if cell := (point["cells"].get(setting) or {}).get(metric):
-            mean = 1 - cell["mean"] if metric == "alignment" else cell["mean"]
-            found.append((place, mean, cell["std"] or 0.0))
+    for position, point in enumerate(points):
+        if value := point.cells.get(condition, {}).get(metric):
+            mean = 1 - value.mean if metric == "alignment" else value.mean
+            found.append((position, mean, value.std or 0.0))
     return found
 
 
-def number(value: float) -> str:
-    """A number of an axis; small powers of ten as such."""
+def tick_label(value: float) -> str:
+    """Format a number of an axis; small powers of ten as powers."""
     if 0 < value < 1 and log10(value).is_integer():
         return "10" + str(round(log10(value))).translate(SUPERSCRIPTS)
     return f"{value:g}"

@@ -1,31 +1,38 @@
-"""The tables of `reports/analysis.json`: ablations, sweeps, what ranks the gaps, forecasts."""
+"""Tables of a comparison: ablations, methods, sweeps, rank correlations of the gaps, forecasts."""
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
 
-from ntkcl.reporting.collect import REPORTS
-from ntkcl.reporting.tables.html import page
-from ntkcl.reporting.tables.latex import LATEX_HEAD, latex
-from ntkcl.reporting.tables.markdown import escape_markdown, markdown
-from ntkcl.reporting.tables.model import WIDTH, Cell, Column, Row, Table
+from ntkcl.reporting.study_comparison import (
+    Correlation,
+    Difference,
+    ForecastResult,
+    GapRanking,
+    StudyComparison,
+    Summaries,
+    SweepResult,
+)
+from ntkcl.reporting.study_metrics import Summary
+from ntkcl.reporting.tables.model import Cell, Column, Row, Table, two_decimals
 from ntkcl.reporting.tables.notes import provenance_note, seeds_note, sentences
-from ntkcl.storage.files import read_json, write_text
 
+AVERAGE_ACCURACY = "Ā: mean over tasks of the accuracy on all classes learned so far"
 DIFFERENCES = (
-    Column("average_accuracy", "Ā", r"$\Delta\bar{A}$", "Ā: mean over tasks of the accuracy on all classes seen"),
+    Column("average_accuracy", "Ā", r"$\Delta\bar{A}$", AVERAGE_ACCURACY),
     Column("final_accuracy", "A_T", r"$\Delta A_T$", "A_T: the accuracy on all classes after the last task"),
     Column("forgetting", "Forgetting", r"$\Delta$ Forgetting", "Forgetting: mean drop from a task's best to the end"),
 )
 MEASURES = (
-    Column("average_accuracy", "Ā", r"$\bar{A}$", "Ā: mean over tasks of the accuracy on all classes seen"),
+    Column("average_accuracy", "Ā", r"$\bar{A}$", AVERAGE_ACCURACY),
     Column("forgetting", "Forgetting", "Forgetting", "Forgetting: mean drop of a task's accuracy from best to end"),
     Column("task_specific_gap", "Gap now", "Gap now", "Gap now: training minus test accuracy of a task when learned"),
-    Column("task_interplay_gap", "Gap later", "Gap later", "Gap later: what its test accuracy loses until the end"),
+    Column("task_interplay_gap", "Gap later", "Gap later", "Gap later: drop of its test accuracy until the end"),
     Column(
         "same_classes_gap",
         "... same classes",
         "$\\dots$ same classes",
-        "... same classes: the same among the classes known when it was learned, by what the learner changes alone",
+        "... same classes: the same among the classes known when it was learned, by the learner's changes alone",
     ),
     Column(
         "effective_dimension",
@@ -38,7 +45,12 @@ MEASURES = (
     Column("overlap", "Overlap", "Overlap", "Overlap: mean squared cosine of their features' five leading directions"),
 )
 RANKINGS = (
-    Column("rho", "ρ", r"$\rho$", "ρ: over variants and tasks together, whose number of earlier classes differs"),
+    Column(
+        "rho",
+        "ρ",
+        r"$\rho$",
+        "ρ: over variants and tasks together; the number of earlier classes differs between tasks",
+    ),
     Column("within", "ρ, same task", r"$\rho$, same task", "ρ, same task: over variants, mean over tasks"),
 )
 FORECASTS = (
@@ -49,143 +61,135 @@ FORECASTS = (
         "drops",
         "ρ, drops",
         r"$\rho$, drops",
-        "ρ, drops: rank correlation, over a run's tasks, of what these cost among old classes",
+        "ρ, drops: rank correlation, over a run's tasks, of the accuracy that the changes cost among old classes",
     ),
 )
 
-
-def write_comparison_tables(reports: Path = REPORTS) -> None:
-    """Write `analysis.tex`, `.md` and `.html` from `analysis.json`, all in `reports`; equal content gives equal bytes.
-
-    Raises:
-        UserError: `analysis.json` is missing.
-    """
-    content = read_json(reports / "analysis.json")
-    tables, title, notes = comparison_tables(content), content["title"], _notes(content)
-    floats = [latex(part) for table in tables for part in table.split_columns(WIDTH)]
-    write_text(reports / "analysis.tex", "\n".join([LATEX_HEAD.replace("metrics.json", "analysis.json"), *floats]))
-    parts = [f"# {escape_markdown(title)}\n", *map(markdown, tables), f"{escape_markdown(notes)}\n"]
-    write_text(reports / "analysis.md", "\n".join(parts))
-    write_text(reports / "analysis.html", page(title, tables, notes))
+Value = TypeVar("Value", Summary, Difference)
 
 
-def comparison_tables(content: dict[str, Any]) -> list[Table]:
-    """All tables, in the order of the report; what the study has not is left out."""
-    tables = [_ablations(content)] if content["ablations"] else []
-    tables += [_methods(content)] if content["methods"] else []
-    tables += [_sweep(content, sweep) for sweep in content["sweeps"]]
-    tables += [_ranking(content)] if content["sweeps"] else []
-    return tables + ([_forecast(content)] if content["forecast"] else [])
+def comparison_tables(study: StudyComparison) -> list[Table]:
+    """Return all tables in the order of the report, without those that the study has no runs for."""
+    tables = [_ablations(study)] if study.ablations else []
+    tables += [_methods(study)] if study.methods else []
+    tables += [_sweep(study, sweep) for sweep in study.sweeps]
+    tables += [_ranking(study)] if study.sweeps else []
+    return tables + ([_forecast(study)] if study.forecast else [])
 
 
-def _ablations(content: dict[str, Any]) -> Table:
-    """Differences to the reference; under it, a heading and the variants of each group."""
-    reference = Row(content["reference_label"], _across(content, content["reference_cells"], DIFFERENCES, _spread_cell))
+def comparison_notes(study: StudyComparison) -> str:
+    """Return the notes for all tables."""
+    return sentences("A dash: not run, or not defined", *provenance_note(study, study.provenance))
+
+
+def _ablations(study: StudyComparison) -> Table:
+    """Differences to the reference; below its row, a heading and the variants of each group."""
+    reference = Row(study.reference_label, _across(study, study.reference_cells, DIFFERENCES, _summary_cell))
     groups = [
         [
-            Row(group["title"], []),
-            *(Row(row["label"], _across(content, row["cells"], DIFFERENCES, interval_cell)) for row in group["rows"]),
+            Row(group.title, []),
+            *(Row(row.label, _across(study, row.cells, DIFFERENCES, _difference_cell)) for row in group.rows),
         ]
-        for group in content["ablations"]
+        for group in study.ablations
     ]
     caption = (
-        f"What each part of {content['reference_label']} is worth: differences to it in percentage points, paired over "
-        f"seeds {', '.join(map(str, content['seeds']))}, with 95 % intervals (Student's t). Its own row: mean ± sample "
-        "standard deviation. With so many rows, some intervals leave out 0 by chance."
+        f"Contribution of each part of {study.reference_label}: differences to it in percentage points, paired over "
+        f"seeds {', '.join(map(str, study.seeds))}, with 95 % intervals (Student's t). Its own row: mean ± sample "
+        "standard deviation. With so many rows, some intervals exclude 0 by chance."
     )
-    columns = _columns(content, DIFFERENCES)
-    return _table("ablations", caption, columns, [[reference], *groups], content, "Variant")
+    columns = _columns(study, DIFFERENCES)
+    return _table("ablations", caption, columns, [[reference], *groups], study, "Variant")
 
 
-def _methods(content: dict[str, Any]) -> Table:
-    rows = [(method["label"], method["cells"]) for method in content["methods"]]
-    return _measures(content, "inside-methods", "Inside the methods.", rows, "Method")
+def _methods(study: StudyComparison) -> Table:
+    rows = [(method.label, method.cells) for method in study.methods]
+    return _measures(study, "inside-methods", "Measures of the methods.", rows, "Method")
 
 
-def _sweep(content: dict[str, Any], sweep: dict[str, Any]) -> Table:
-    rows = [(f"{point['value']:g}", point["cells"]) for point in sweep["points"]]
-    return _measures(content, f"sweep-{sweep['name']}", f"{sweep['title']}. Rows: {sweep['axis']}.", rows, "Value")
+def _sweep(study: StudyComparison, sweep: SweepResult) -> Table:
+    rows = [(f"{point.value:g}", point.cells) for point in sweep.points]
+    return _measures(study, f"sweep-{sweep.name}", f"{sweep.title}. Rows: {sweep.axis}.", rows, "Value")
 
 
 def _measures(
-    content: dict[str, Any], name: str, caption: str, rows: list[tuple[str, dict[str, Any]]], head: str
+    study: StudyComparison, name: str, caption: str, rows: list[tuple[str, dict[str, Summaries]]], head: str
 ) -> Table:
     """Accuracies, gaps and kernel measures: under a heading for each dataset, the `rows`."""
     sections = [
         [
-            Row(setting["label"], []),
+            Row(condition.label, []),
             *(
-                Row(label, [_spread_cell(cells[setting["name"]].get(c.metric)) for c in MEASURES])
+                Row(label, [_summary_cell(cells[condition.name].get(column.metric)) for column in MEASURES])
                 for label, cells in rows
             ),
         ]
-        for setting in content["settings"]
+        for condition in study.conditions
     ]
-    caption += f" Accuracies and gaps in percent, means over tasks, {seeds_note(content['seeds'])}."
-    return _table(name.replace("_", "-"), caption, list(MEASURES), sections, content, head)
+    caption += f" Accuracies and gaps in percent, means over tasks, {seeds_note(study.seeds)}."
+    return _table(name.replace("_", "-"), caption, list(MEASURES), sections, study, head)
 
 
-def _ranking(content: dict[str, Any]) -> Table:
+def _ranking(study: StudyComparison) -> Table:
     """Spearman's correlations, two columns for each dataset."""
-    found = {(row["setting"], row["gap"], row["term"]): row for row in content["ranking"]}
-    gaps = {row["gap"]: row["gap_label"] for row in content["ranking"]}
-    terms = {(row["gap"], row["term"]): row["term_label"] for row in content["ranking"]}
+    by_name = {(row.condition, row.gap, row.term): row for row in study.ranking}
+    gaps = {row.gap: row.gap_label for row in study.ranking}
+    terms = {(row.gap, row.term): row.term_label for row in study.ranking}
     sections = []
-    for gap, words in gaps.items():
+    for gap, heading in gaps.items():
         rows = [
-            Row(label, [cell for s in content["settings"] for cell in _ranking_cells(found[s["name"], gap, term])])
-            for (of_gap, term), label in terms.items()
-            if of_gap == gap
+            Row(label, [cell for c in study.conditions for cell in _ranking_cells(by_name[c.name, gap, term])])
+            for (gap_of_term, term), label in terms.items()
+            if gap_of_term == gap
         ]
-        sections.append([Row(words, []), *rows])
+        sections.append([Row(heading, []), *rows])
     caption = (
         "How well the kernel's terms rank the measured gaps over the runs of the sweeps: Spearman's rank correlation, "
         "its mean over seeds and a 95 % interval (Student's t). The complexity is the norm of the kernel ridge "
         "predictor of a task's labels over the root of the number of images that it was learned from."
     )
-    return _table("gap-ranking", caption, _columns(content, RANKINGS), sections, content, "Term")
+    return _table("gap-ranking", caption, _columns(study, RANKINGS), sections, study, "Term")
 
 
-def _ranking_cells(row: dict[str, Any]) -> list[Cell]:
-    return [_ranked_cell(row), _ranked_cell(row["within"])]
+def _ranking_cells(row: GapRanking) -> list[Cell]:
+    return [_correlation_cell(row), _correlation_cell(row.within)]
 
 
-def _forecast(content: dict[str, Any]) -> Table:
-    found = {(row["setting"], row["variant"]): row for row in content["forecast"]}
+def _forecast(study: StudyComparison) -> Table:
+    by_name = {(row.condition, row.variant): row for row in study.forecast}
+    labels = {row.variant: row.label for row in study.forecast if row.slope}
     rows = [
-        Row(
-            label,
-            [cell for setting in content["settings"] for cell in _forecast_cells(found[setting["name"], variant])],
-        )
-        for variant, label in {row["variant"]: row["label"] for row in content["forecast"] if row["slope"]}.items()
+        Row(label, [cell for c in study.conditions for cell in _forecast_cells(by_name[c.name, variant])])
+        for variant, label in labels.items()
     ]
     caption = (
-        "Forgetting before it happens: the first-order change K(old, new)(K(new, new) + ρI)⁻¹(y − p) of old classes' "
-        f"scores against the change that came. Means over tasks, {seeds_note(content['seeds'])}; the last with an interval."
+        "Forecasts of forgetting: the first-order change K(old, new)(K(new, new) + ρI)⁻¹(y − p) of old classes' "
+        f"scores against the measured change. Means over tasks, {seeds_note(study.seeds)}; the last with an interval."
     )
-    return _table("forecasts", caption, _columns(content, FORECASTS), [rows], content)
+    return _table("forecasts", caption, _columns(study, FORECASTS), [rows], study)
 
 
-def _forecast_cells(row: dict[str, Any]) -> list[Cell]:
+def _forecast_cells(row: ForecastResult) -> list[Cell]:
     return [
-        _spread_cell(row["slope"]),
-        _spread_cell(row["correlation"]),
-        _spread_cell(row["correlation_in_all"]),
-        _ranked_cell(row["drops"]),
+        _summary_cell(row.slope),
+        _summary_cell(row.correlation),
+        _summary_cell(row.correlation_in_all),
+        _correlation_cell(row.drops),
     ]
 
 
-def _columns(content: dict[str, Any], columns: tuple[Column, ...]) -> list[Column]:
-    """The columns for every dataset."""
-    return [
-        Column(c.metric, c.heading, c.latex, c.meaning, dataset=setting["label"])
-        for setting in content["settings"]
-        for c in columns
-    ]
+def _columns(study: StudyComparison, columns: Sequence[Column]) -> list[Column]:
+    """Repeat the columns for every dataset."""
+    return [replace(column, dataset=condition.label) for condition in study.conditions for column in columns]
 
 
-def _across(content: dict[str, Any], cells: dict[str, Any], columns: tuple[Column, ...], cell: Any) -> list[Cell]:
-    return [cell(cells[setting["name"]].get(c.metric)) for setting in content["settings"] for c in columns]
+def _across(
+    study: StudyComparison,
+    cells: dict[str, dict[str, Value | None]],
+    columns: Sequence[Column],
+    cell: Callable[[Value | None], Cell],
+) -> list[Cell]:
+    """One row, with the columns of every dataset."""
+    return [cell(cells[c.name].get(column.metric)) for c in study.conditions for column in columns]
 
 
 def _table(
@@ -193,38 +197,26 @@ def _table(
     caption: str,
     columns: list[Column],
     sections: list[list[Row]],
-    content: dict[str, Any],
+    study: StudyComparison,
     head: str = "Method",
 ) -> Table:
     meanings = dict.fromkeys(column.meaning for column in columns)
-    return Table(name, caption, {"": sentences(*meanings)}, _notes(content), columns, sections, head)
+    return Table(name, caption, {"": sentences(*meanings)}, comparison_notes(study), columns, sections, head)
 
 
-def _notes(content: dict[str, Any]) -> str:
-    return sentences("A dash: not run, or without meaning", *provenance_note(content))
+def _difference_cell(value: Difference | None) -> Cell:
+    return Cell() if value is None else Cell(f"{two_decimals(value.mean, '+')}{_interval(value)}")
 
 
-def interval_cell(value: dict[str, Any] | None) -> Cell:
-    """A difference and its interval."""
-    if value is None or value["mean"] is None:
-        return Cell()
-    return Cell(f"{_plain(value['mean'], '+')}{_interval(value)}")
+def _correlation_cell(value: Correlation) -> Cell:
+    return Cell() if value.rho is None else Cell(f"{two_decimals(value.rho)}{_interval(value)}")
 
 
-def _ranked_cell(value: dict[str, Any]) -> Cell:
-    return Cell() if value["rho"] is None else Cell(f"{_plain(value['rho'])}{_interval(value)}")
+def _interval(value: Difference | Correlation) -> str:
+    return "" if value.low is None else f" [{two_decimals(value.low)}, {two_decimals(value.high)}]"
 
 
-def _interval(value: dict[str, Any]) -> str:
-    return "" if value["low"] is None else f" [{_plain(value['low'])}, {_plain(value['high'])}]"
-
-
-def _plain(value: float, sign: str = "-") -> str:
-    """Two decimals, and no minus before a zero."""
-    return f"{round(value, 2) + 0.0:{sign}.2f}"
-
-
-def _spread_cell(value: dict[str, Any] | None) -> Cell:
+def _summary_cell(value: Summary | None) -> Cell:
     if value is None:
         return Cell()
-    return Cell(f"{value['mean']:.2f}", "" if value["std"] is None else f"{value['std']:.2f}")
+    return Cell(two_decimals(value.mean), "" if value.std is None else two_decimals(value.std))

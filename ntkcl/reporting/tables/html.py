@@ -1,4 +1,4 @@
-"""Tables as a page for a browser: one file, without scripts and without a network."""
+"""Tables as a page for a browser: one file that needs neither scripts nor a network."""
 
 from collections.abc import Iterable
 from html import escape
@@ -26,15 +26,15 @@ tr.published th { padding-left: 2rem; }
 """
 
 
-def page(title: str, tables: Iterable[Table], notes: str) -> str:
-    """A whole page: the tables, each with its own notes, and what holds for all of them."""
+def html_file(title: str, tables: Iterable[Table], notes: str) -> str:
+    """Return a page with all `tables`, each with its own notes, and the notes for all of them."""
     head = f'<meta charset="utf-8">\n<title>{escape(title)}</title>\n<style>\n{STYLE}</style>'
     body = "\n".join([f"<h1>{escape(title)}</h1>", *map(html, tables), _paragraph(notes)])
     return f'<!DOCTYPE html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
 
 
 def html(table: Table) -> str:
-    """The table with its caption and its own notes. Published rows are in italics, the best cells are strong."""
+    """Return the table with its caption and its own notes; published rows in italics, the best cells strong."""
     name = escape(table.name)
     lines = [
         "<section>",
@@ -79,7 +79,7 @@ def _row(row: Row, columns: int) -> str:
 
 
 def html_cell(cell: Cell) -> str:
-    """What stands in a cell."""
+    """Return the content of a cell."""
     if not cell.mean:
         return "–"
     text = cell.mean.replace("-", "−") + (f" ± {cell.std}" if cell.std else "")

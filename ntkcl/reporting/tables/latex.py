@@ -1,29 +1,34 @@
 """Tables in LaTeX; the preamble needs `booktabs` and `graphicx`."""
 
+from collections.abc import Iterable
 from itertools import accumulate, groupby, pairwise
 
-from ntkcl.reporting.tables.model import Cell, Row, Table
+from ntkcl.reporting.tables.model import MAX_COLUMNS, Cell, Row, Table
 
 LATEX_SPECIAL = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$"}
     | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 )
-LATEX_HEAD = (
-    "% Made by ntkcl from metrics.json: \\input this file; the preamble needs \\usepackage{booktabs,graphicx}.\n"
-)
-SHRINK = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"  # never wider than the text
+HEAD = "% Written by ntkcl from {source}: \\input this file; the preamble needs \\usepackage{{booktabs,graphicx}}.\n"
+SHRINK_TO_TEXT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{"  # never wider than the text
+
+
+def latex_file(tables: Iterable[Table], source: str) -> str:
+    """Return a file with all `tables`, wide ones in parts; `source` is the file that they are from."""
+    floats = [latex(part) for table in tables for part in table.split_columns(MAX_COLUMNS)]
+    return "\n".join([HEAD.format(source=source), *floats])
 
 
 def escape_latex(text: str) -> str:
-    """`text` as LaTeX prints it literally."""
+    """Escape `text` so that LaTeX prints it literally."""
     return text.translate(LATEX_SPECIAL)
 
 
 def latex(table: Table) -> str:
-    """A float with a caption above, and its notes below: it stands for itself.
+    """Return a float with a caption above and all notes below.
 
-    It takes both columns, if the page has two, and what is still wider shrinks.
+    It takes both columns if the page has two, and shrinks if it is still wider.
     """
     notes = " ".join([*table.notes.values(), table.common])
     lines = [
@@ -31,7 +36,7 @@ def latex(table: Table) -> str:
         r"\centering\small\setlength{\tabcolsep}{4pt}\setlength{\belowcaptionskip}{4pt}",
         rf"\caption{{{escape_latex(table.caption)}}}",
         rf"\label{{tab:{table.name}}}",
-        rf"{SHRINK}\begin{{tabular}}{{@{{}}l{'r' * len(table.columns)}@{{}}}}",
+        rf"{SHRINK_TO_TEXT}\begin{{tabular}}{{@{{}}l{'r' * len(table.columns)}@{{}}}}",
         r"\toprule",
         *_dataset_heads(table),
         rf"{' & '.join([escape_latex(table.head), *(column.latex for column in table.columns)])} \\",
@@ -46,7 +51,7 @@ def latex(table: Table) -> str:
 
 
 def _dataset_heads(table: Table) -> list[str]:
-    """The line of headings that each span the columns of one dataset, if there are several."""
+    """A line of headings that each span the columns of one dataset, if there are several."""
     spans = [(label, len(list(columns))) for label, columns in groupby(table.columns, lambda column: column.dataset)]
     if not spans[0][0]:
         return []

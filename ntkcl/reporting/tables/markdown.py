@@ -1,21 +1,28 @@
 """Tables in Markdown."""
 
 import re
+from collections.abc import Iterable
 
-from ntkcl.reporting.tables.model import WIDTH, Cell, Row, Table
+from ntkcl.reporting.tables.model import MAX_COLUMNS, Cell, Row, Table
 
 
 def escape_markdown(text: str) -> str:
-    """`text` as Markdown shows it literally, also inside a table."""
+    """Escape `text` so that Markdown shows it literally, also inside a table."""
     return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
 
 
-def markdown(table: Table) -> str:
-    """A caption, the table in parts of at most three datasets, and a list of notes. Published rows are in italics.
+def markdown_file(title: str, tables: Iterable[Table], notes: str) -> str:
+    """Return a file with all `tables` between a title and the notes for all of them."""
+    parts = [f"# {escape_markdown(title)}\n", *map(markdown, tables), f"{escape_markdown(notes)}\n"]
+    return "\n".join(parts)
 
-    Markdown has no rules: the joint rows simply come after the others.
+
+def markdown(table: Table) -> str:
+    """Return a caption, the table in parts of at most three datasets, and a list of notes.
+
+    Published rows are in italics. Markdown has no rules between rows: the joint runs are the last rows.
     """
-    parts = "\n\n".join(map(_markdown_grid, table.split_columns(WIDTH)))
+    parts = "\n\n".join(map(_markdown_grid, table.split_columns(MAX_COLUMNS)))
     notes = "\n".join(f"- {escape_markdown(note)}" for note in table.notes.values())
     return "\n\n".join(filter(None, (f"**{escape_markdown(table.caption)}**", parts, notes))) + "\n"
 
@@ -33,7 +40,7 @@ def _markdown_row(row: Row) -> list[str]:
 
 
 def text_cell(cell: Cell) -> str:
-    """A cell for reading in plain text; the best one between double asterisks."""
+    """Return a cell in plain text; the best one between double asterisks."""
     if not cell.mean:
         return "–"
     text = cell.mean.replace("-", "−") + (f" ± {cell.std}" if cell.std else "")

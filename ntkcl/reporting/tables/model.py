@@ -1,14 +1,21 @@
-"""What a table consists of, before any language."""
+"""The parts of a table, before it is written in any format."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+
+from ntkcl.reporting.study_metrics import Summary, VariantSummary
 
 
 @dataclass(frozen=True)
 class Column:
-    """A metric, its heading in plain text and in LaTeX, what it means, and whether more (1) or less (-1) is better.
+    """A metric with its heading in plain text and in LaTeX.
 
-    `dataset` is the label of the column's dataset, in a table of several.
+    Args:
+        metric: its name.
+        heading: in plain text.
+        latex: the heading in LaTeX.
+        meaning: one sentence for the notes.
+        sign: 1 if more is better, -1 if less is.
+        dataset: label of the column's dataset, in a table of several.
     """
 
     metric: str
@@ -21,7 +28,10 @@ class Column:
 
 COLUMNS = [
     Column(
-        "average_accuracy", "Ā ↑", r"$\bar{A}$ $\uparrow$", "Ā: mean over tasks of the accuracy on all classes seen"
+        "average_accuracy",
+        "Ā ↑",
+        r"$\bar{A}$ $\uparrow$",
+        "Ā: mean over tasks of the accuracy on all classes learned so far",
     ),
     Column("final_accuracy", "A_T ↑", r"$A_T$ $\uparrow$", "A_T: the accuracy on all classes after the last task"),
     Column(
@@ -45,12 +55,12 @@ COLUMNS = [
     ),
 ]
 PAPER_COLUMNS = COLUMNS[:2]  # the metrics that the paper prints
-WIDTH = 6  # columns next to each other: three datasets with two metrics each
+MAX_COLUMNS = 6  # next to each other: three datasets with two metrics each
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one cell: `mean ± std`, the number of seeds where some are missing, and whether it is the best."""
+    """A cell: `mean ± std`, the number of seeds where some are missing, and whether it is the best of its column."""
 
     mean: str = ""
     std: str = ""
@@ -60,9 +70,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A method's label and its cells: reproduced here, or `published` by a paper and shown so that nobody errs.
+    """A method's label and its cells: reproduced here, or `published` by a paper and marked as such.
 
-    A row without cells is a heading of those below it.
+    A row without cells is a heading of the rows below it.
     """
 
     label: str
@@ -72,10 +82,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A table. `sections` are parted by rules: rivals; the joint runs, which bound them; what is published only.
+    """A table.
 
-    `notes` are about this table alone, by the `dataset` of the columns that they are about; with `common` the table
-    stands for itself. `head` says what the rows are.
+    Args:
+        name: for references.
+        caption: above the table.
+        notes: about this table alone, by the `dataset` of the columns that they are about.
+        common: notes that all tables of the study share.
+        columns: without the first, which has the labels of the rows.
+        sections: rows between two rules: compared methods; joint runs, which are upper bounds; published only.
+        head: heading of the first column.
     """
 
     name: str
@@ -87,7 +103,7 @@ class Table:
     head: str = "Method"
 
     def split_columns(self, width: int) -> list["Table"]:
-        """The table in parts of `width` columns; a table of one dataset stays whole."""
+        """Split the table into parts of `width` columns; a table of one dataset stays whole."""
         starts = range(0, len(self.columns), width)
         if not self.columns[0].dataset or len(starts) == 1:
             return [self]
@@ -106,42 +122,46 @@ class Table:
 
 
 def reproduced_cells(
-    summary: dict[str, Any] | None, columns: list[Column], seeds: int, best: dict[str, str | None]
+    row: VariantSummary | None, columns: list[Column], seeds: int, best: dict[str, str | None]
 ) -> list[Cell]:
-    """The cells of one variant on one dataset, from its summary; dashes if the study does not have it.
+    """Return the cells of one variant on one dataset; dashes if the study does not have it.
 
-    `best` is what `best_of` found; a joint run is never the best.
+    Args:
+        row: the summary of the variant.
+        columns: metrics.
+        seeds: number of the study's seeds.
+        best: see `best_of`; a joint run is never the best.
     """
-    if summary is None:
+    if row is None:
         return [Cell()] * len(columns)
-    best = {} if summary["protocol"] == "joint" else best
-    return [_cell(summary["metrics"][column.metric], seeds, best.get(column.metric)) for column in columns]
+    best = {} if row.is_joint else best
+    return [_cell(row.metrics[column.metric], seeds, best.get(column.metric)) for column in columns]
 
 
-def best_of(summaries: list[dict[str, Any]], columns: list[Column], seeds: int) -> dict[str, str | None]:
-    """For each metric the best mean of rivals as it is printed; joint runs do not compete.
+def best_of(rows: list[VariantSummary], columns: list[Column], seeds: int) -> dict[str, str | None]:
+    """Return for each metric the best mean as it is printed; joint runs are not compared.
 
-    It is None where there is nothing to compare, or not over the same seeds.
+    It is None with fewer than two methods, or if one lacks a seed.
     """
-    rivals = [row for row in summaries if row["protocol"] != "joint"]
-    return {column.metric: _best(rivals, column, seeds) for column in columns}
+    compared = [row for row in rows if not row.is_joint]
+    return {column.metric: _best(compared, column, seeds) for column in columns}
 
 
-def _best(rivals: list[dict[str, Any]], column: Column, seeds: int) -> str | None:
-    values = [row["metrics"][column.metric] for row in rivals if row["metrics"][column.metric]]
-    if len(values) < 2 or any(value["n"] < seeds for value in values):
+def _best(rows: list[VariantSummary], column: Column, seeds: int) -> str | None:
+    values = [value for row in rows if (value := row.metrics[column.metric])]
+    if len(values) < 2 or any(value.n < seeds for value in values):
         return None
-    return _number(max((value["mean"] for value in values), key=lambda mean: column.sign * mean))
+    return two_decimals(max((value.mean for value in values), key=lambda mean: column.sign * mean))
 
 
-def _cell(value: dict[str, Any] | None, seeds: int, best: str | None) -> Cell:
+def _cell(value: Summary | None, seeds: int, best: str | None) -> Cell:
     if value is None:
         return Cell()
-    mean = _number(value["mean"])
-    std = "" if value["std"] is None else _number(value["std"])
-    return Cell(mean, std, None if value["n"] == seeds else value["n"], mean == best)
+    mean = two_decimals(value.mean)
+    std = "" if value.std is None else two_decimals(value.std)
+    return Cell(mean, std, None if value.n == seeds else value.n, mean == best)
 
 
-def _number(value: float) -> str:
-    """Two decimals, and no minus before a zero."""
-    return f"{value:.2f}".replace("-0.00", "0.00")
+def two_decimals(value: float, sign: str = "-") -> str:
+    """Format `value` without a minus before a zero; `sign` as in Python's format strings."""
+    return f"{round(value, 2) + 0.0:{sign}.2f}"

@@ -1,55 +1,56 @@
-"""What is said above and below the tables."""
+"""Captions and notes of tables: columns, joint runs, seeds, provenance."""
 
-from typing import Any
-
+from ntkcl.reporting.study_comparison import StudyComparison
+from ntkcl.reporting.study_metrics import Provenance, StudyMetrics, VariantSummary
 from ntkcl.reporting.tables.model import COLUMNS, PAPER_COLUMNS, Column
 
-PACKAGES = ("torch", "timm", "numpy", "ntkcl")  # the versions that a reader needs to know
+PACKAGES = ("torch", "timm", "numpy", "ntkcl")  # the versions in the notes
 
 JOINT = (
-    "{label}: one model trained on all classes at once, an upper bound; at each task it is tested on the classes "
-    "seen, with the scores of these classes alone."
+    "{label}: one model trained on all classes at once, an upper bound; after each task it is tested on the classes "
+    "learned so far, with their scores alone."
 )
 
 
-def notes_of(content: dict[str, Any]) -> str:
-    """What a reader must know about all tables: columns, joint rows, missing seeds, where the numbers come from."""
-    columns = COLUMNS if content["runs"] else PAPER_COLUMNS  # without runs, the paper's tables stand there alone
-    return notes_about(content, columns, content["summaries"], content["provenance"])
+def notes_of(study: StudyMetrics) -> str:
+    """Return the notes for all tables: columns, joint runs, missing seeds, provenance."""
+    columns = COLUMNS if study.runs else PAPER_COLUMNS  # without runs, there are only the paper's tables
+    return notes_about(study, columns, study.summaries, study.provenance)
 
 
-def notes_about(
-    content: dict[str, Any], columns: list[Column], summaries: list[dict[str, Any]], made: dict[str, Any]
-) -> str:
-    """The same about a table that has `columns` alone, shows `summaries`, and whose runs were `made` in some way."""
+def notes_about(study: StudyMetrics, columns: list[Column], rows: list[VariantSummary], provenance: Provenance) -> str:
+    """Return the notes for a table with `columns` and `rows`, and the provenance of its runs."""
     meanings = dict.fromkeys(column.meaning for column in columns)
-    joint = dict.fromkeys(row["label"] for row in summaries if row["protocol"] == "joint")
+    joint = dict.fromkeys(row.label for row in rows if row.is_joint)
     notes = [*meanings, *(JOINT.format(label=label) for label in joint)]
-    if any(0 < len(row["seeds"]) < len(content["seeds"]) for row in summaries):
+    if any(0 < len(row.seeds) < len(study.seeds) for row in rows):
         notes.append("n: the number of seeds where some are missing")
-    return sentences(*notes, *provenance_note(content | {"provenance": made}))
+    return sentences(*notes, *provenance_note(study, provenance))
 
 
-def provenance_note(content: dict[str, Any]) -> list[str]:
-    """The study, and device, versions and commits of what was made."""
-    made, notes = content["provenance"], [f"Study {content['study']}: {content['title']}"]
-    if made["devices"]:
-        versions = [f"{name} {' and '.join(made['versions'][name])}" for name in PACKAGES if name in made["versions"]]
-        notes.append(f"Made on {', '.join(made['devices'])} with {', '.join(versions)}; commit {commits_of(made)}")
+def provenance_note(study: StudyMetrics | StudyComparison, provenance: Provenance) -> list[str]:
+    """Return the study's name, and devices, versions and commits if there are runs."""
+    notes = [f"Study {study.study}: {study.title}"]
+    if provenance.devices:
+        versions = [
+            f"{name} {' and '.join(provenance.versions[name])}" for name in PACKAGES if name in provenance.versions
+        ]
+        devices = ", ".join(provenance.devices)
+        notes.append(f"Computed on {devices} with {', '.join(versions)}; commit {commits_of(provenance)}")
     return notes
 
 
 def seeds_note(seeds: list[int]) -> str:
-    """What the cells show."""
+    """Return the meaning of `mean ± std` over `seeds`."""
     names = ", ".join(map(str, seeds))
     return f"mean ± sample standard deviation over seeds {names}" if len(seeds) > 1 else f"seed {names}"
 
 
-def commits_of(made: dict[str, Any]) -> str:
-    """The commits that runs were made with, as short as git shows them."""
-    return ", ".join(commit[:12] for commit in made["commits"])
+def commits_of(provenance: Provenance) -> str:
+    """Return the commits, each as short as git shows it."""
+    return ", ".join(commit[:12] for commit in provenance.commits)
 
 
 def sentences(*texts: str) -> str:
-    """The texts that say anything, each with a full stop."""
+    """Join the texts that are not empty, each with a full stop."""
     return " ".join(f"{text.rstrip('.')}." for text in texts if text)

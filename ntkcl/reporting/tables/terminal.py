@@ -1,9 +1,8 @@
-"""The report of a study on the terminal."""
+"""Tables of a study on the terminal."""
 
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -11,40 +10,40 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
-from ntkcl.reporting.collect import REPORTS, run_folder
+from ntkcl.reporting.study_metrics import REPORTS, StudyMetrics, read_study_metrics
 from ntkcl.reporting.tables.markdown import text_cell
-from ntkcl.reporting.tables.model import WIDTH, Cell, Column, Table
+from ntkcl.reporting.tables.model import MAX_COLUMNS, Cell, Column, Table
 from ntkcl.reporting.tables.notes import notes_of
 from ntkcl.reporting.tables.study import tables_of
-from ntkcl.storage.files import read_json
+from ntkcl.runs import run_folder
 
-LIST_UP_TO = 12  # missing runs are named; more are counted
+MAX_NAMED_RUNS = 12  # missing runs that are named; more are counted
 
 
 def show(reports: Path = REPORTS, console: Console | None = None) -> None:
-    """Print the tables of the study in `reports`, what is missing, and where everything lies.
+    """Print the tables of the study in `reports`, the missing runs, and the paths of all results.
 
     Raises:
-        UserError: `metrics.json` is missing.
+        UserError: `metrics.json` is missing, or does not fit.
     """
-    content = read_json(reports / "metrics.json")
+    study = read_study_metrics(reports)
     console = console or Console()
-    for table in tables_of(content):
+    for table in tables_of(study):
         console.print(Text(table.caption, style="italic"), "", sep="\n")
         for grid in _grids(table, console):
             console.print(grid, "")
         console.print(*(Text(note, style="dim") for note in table.notes.values()), "", sep="\n")
-    console.print(Text(notes_of(content), style="dim"), "", sep="\n")
-    if content["missing"]:
-        console.print(Text(_missing(content) + "\n"))
-    for what, where in _places(content["runs"], reports).items():
-        console.print(Text(f"{what:<20}{where}"), soft_wrap=True)
+    console.print(Text(notes_of(study), style="dim"), "", sep="\n")
+    if study.missing:
+        console.print(Text(_missing(study) + "\n"))
+    for result, path in _paths(study, reports).items():
+        console.print(Text(f"{result:<20}{path}"), soft_wrap=True)
 
 
 def _grids(table: Table, console: Console) -> list[Grid]:
-    """The table, in as few parts as fit the console; at the least one dataset stands in each."""
+    """The table in as few parts as fit the console; each has at least one dataset."""
     unlimited = console.options.update(max_width=10_000)
-    for width in range(WIDTH, 0, -2):
+    for width in range(MAX_COLUMNS, 0, -2):
         grids = [_grid(part) for part in table.split_columns(width)]
         if all(Measurement.get(console, unlimited, grid).maximum <= console.width for grid in grids):
             break
@@ -74,15 +73,14 @@ def _text(cell: Cell) -> Text:
     return Text(text_cell(text).replace(" ± ", "±").replace(" (n = ", " (n="), style="bold" if cell.best else "")
 
 
-def _missing(content: dict[str, Any]) -> str:
-    """What has not run with the present settings: each by name, or, where that would fill the screen, in numbers."""
-    names = content["missing"]
-    if not content["runs"]:
-        return f"Not run yet: all {len(names)} runs; `ntkcl plan {content['study']}` says what they cost"
-    start = f"Not run yet ({len(names)}):"
-    if len(names) <= LIST_UP_TO:
-        return f"{start} {', '.join(names)}"
-    parts = [name.split("/") for name in names]
+def _missing(study: StudyMetrics) -> str:
+    """The runs that have not finished with the current settings: by name, or counted if they are many."""
+    if not study.runs:
+        return f"Not run yet: all {len(study.missing)} runs; `ntkcl plan {study.study}` prints what they cost"
+    start = f"Not run yet ({len(study.missing)}):"
+    if len(study.missing) <= MAX_NAMED_RUNS:
+        return f"{start} {', '.join(study.missing)}"
+    parts = [name.split("/") for name in study.missing]
     datasets = Counter(dataset for dataset, *_ in parts)
     variants = Counter("/".join(variant) for _, _, *variant, _ in parts)
     by_dataset, by_variant = (
@@ -91,16 +89,17 @@ def _missing(content: dict[str, Any]) -> str:
     return f"{start} by dataset: {by_dataset}; by method: {by_variant}"
 
 
-def _places(runs: list[dict[str, Any]], reports: Path) -> dict[str, str]:
-    """Where the report and the runs behind it lie, with one run as an example."""
-    places = {
+def _paths(study: StudyMetrics, reports: Path) -> dict[str, str]:
+    """Paths of the report and of the runs behind it, with one run as an example."""
+    paths = {
         "LaTeX": str(reports / "tables.tex"),
         "Markdown": str(reports / "tables.md"),
         "Figure": str(reports / "figures" / "accuracy.pdf") + " (and .png)",
         "All numbers": str(reports / "metrics.json"),
     }
-    if runs:
-        folder = run_folder(*(runs[0]["run"][part] for part in ("dataset", "backbone", "variant", "seed")))
-        places["Each run"] = f"{folder}/ (predictions, losses, states, metrics)"
-        places["Upload to W&B"] = "find runs -type d -name 'offline-run-*' -exec wandb sync {} +"
-    return places
+    if study.runs:
+        run = study.runs[0].run
+        folder = run_folder(run.dataset, run.backbone, run.variant, run.seed)
+        paths["Each run"] = f"{folder}/ (predictions, losses, states, metrics)"
+        paths["Upload to W&B"] = "find runs -type d -name 'offline-run-*' -exec wandb sync {} +"
+    return paths
