@@ -69,7 +69,7 @@ class TaskStream:
         names = images.manifest.class_names
         if len(names) != expected:
             raise UserError(
-                f"data/{name} has {len(names)} classes, params/datasets/{name}.yaml says {expected}; correct that number"
+                f"data/{name} has {len(names)} classes, params/datasets/{name}.yaml says {expected}; correct the number"
             )
         order = np.random.RandomState(class_order_seed).permutation(len(names))
         classes = [names[index] for index in order]

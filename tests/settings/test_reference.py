@@ -1,0 +1,13 @@
+"""The reference of all settings."""
+
+import runpy
+
+from tests.conftest import REPOSITORY
+
+DOCS = REPOSITORY / "docs"
+
+
+def test_the_reference_of_settings_is_up_to_date():
+    reference = runpy.run_path(str(DOCS / "settings.py"))["reference"]
+    written = (DOCS / "settings.md").read_text(encoding="utf-8")
+    assert written == reference(), "run: python docs/settings.py > docs/settings.md"
