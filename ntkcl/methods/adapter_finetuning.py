@@ -45,20 +45,20 @@ class AdapterFineTuning(Learner):
 
     @torch.no_grad()
     def frozen_forward(self, images: Tensor) -> Tensors:
-        """The output of the first block."""
+        """Compute the output of the first block."""
         return first_block(self.backbone, images)
 
     def features(self, frozen: Tensors) -> Tensors:
-        """The adapted feature (B, d)."""
+        """Compute the adapted feature (B, d)."""
         return (self.adapters.feature(self.backbone, FirstBlock(*frozen)),)
 
     def loss(self, features: Tensors, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross entropy of the head's logits."""
+        """Compute the cross entropy of the head's logits."""
         loss = F.cross_entropy(self.training_logits(features), labels - self.first_class)
         return loss, {"cross_entropy": loss}
 
     def scores_from_features(self, features: Tensors) -> Tensor:
-        """Logits (B, classes seen)."""
+        """Compute the logits (B, classes learned)."""
         return self.head(*features)
 
 

@@ -1,4 +1,4 @@
-"""What a method is: the interface between a learner and the training loop."""
+"""The interface between a method's learner and the training loop."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
 Tensors = tuple[Tensor, ...]
-"""What is known of a batch: each tensor has the images in its first dimension."""
+"""Tensors of a batch, each with the images in its first dimension."""
 
 
 class Learner(nn.Module):
     """A frozen backbone and what a method adds to it.
 
-    An image goes through `frozen_forward`, `features`, and then `loss` (in training) or `scores_from_features`. For each task, the loop
-    calls `begin_task`, these for every step, `end_task`. What a learner keeps between tasks are its parameters and
-    buffers.
+    An image passes through `frozen_forward`, `features`, and then `loss` (in training) or `scores_from_features`. For
+    each task, the loop calls `add_task` and `begin_task`, the functions above for every step, then `end_task`. A
+    learner keeps only its parameters and buffers from task to task.
 
-    Where the backbone's weights are bfloat16 (`ntkcl.backbones.vit_blocks.in_precision`), `frozen_forward` and `features` run under
-    autocast; what follows has full precision.
+    If the backbone's weights are bfloat16 (`ntkcl.backbones.vit_blocks.in_precision`), `frozen_forward` and `features`
+    run under autocast. Loss and scores have full precision.
     """
 
     Settings: ClassVar[type[Model]]
@@ -36,7 +36,7 @@ class Learner(nn.Module):
     """The class of the first column of `training_logits`."""
 
     needs_old_images = False
-    """Whether `revisit_task` is to be called with the images of earlier tasks: then it is an oracle, and no rival."""
+    """Whether `revisit_task` needs the images of earlier tasks: such a learner is an oracle."""
 
     def __init__(self, backbone: "VisionTransformer", settings: Model) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class Learner(nn.Module):
         self.settings = settings
 
     def train(self, mode: bool = True) -> "Learner":
-        """Switch dropout of the learner on or off; the backbone stays as it is evaluated."""
+        """Switch the learner's dropout on or off; the backbone stays in evaluation mode."""
         super().train(mode)
         self.backbone.eval()
         return self
@@ -55,82 +55,82 @@ class Learner(nn.Module):
         self.first_class = task.first_class
 
     def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:
-        """What happens before the first step of a task; passes over its training `images` are free.
+        """Prepare the training of a task; it may pass over the task's training `images`.
 
-        What it computes follows from the state before the task, or is a parameter or buffer: a task that was stopped
-        begins again in this way before its training goes on.
+        Called again when an interrupted task resumes. So compute only from the state before the task, or store results
+        as parameters or buffers.
         """
 
     def frozen_forward(self, images: Tensor) -> Tensors:
-        """What a task's training does not change, without gradients; the loop may ask for several batches at once.
+        """Compute, without gradients, what a task's training does not change. The loop may join several batches.
 
         Args:
-            images: (B, C, H, W), in [0, 1].
+            images: (B, C, H, W), preprocessed.
         """
         raise NotImplementedError
 
     def features(self, frozen: Tensors) -> Tensors:
-        """What loss and scores need of the images, from what `frozen_forward` gave, with gradients."""
+        """Compute, with gradients, what loss and scores need, from the result of `frozen_forward`."""
         return frozen
 
     def loss(self, features: Tensors, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss to minimize, and its terms for the log, before their weights.
+        """Compute the loss to minimize, and its terms before their weights, for the log.
 
         Args:
-            features: of a whole batch, also where several processes share it out.
-            labels: (B,), positions in the class order, all of the present task.
+            features: features of a whole batch, also if it is divided among several processes.
+            labels: (B,), positions in the class order, all of the current task.
         """
         raise NotImplementedError
 
     def end_task(self, task: Task, images: TaskImages) -> None:
-        """What happens after the last step of a task; passes over its training `images` are free."""
+        """Finish a task after its last step; it may pass over the task's training `images`."""
 
     def revisit_task(self, task: Task, images: TaskImages) -> None:
-        """What an oracle does after `end_task` with the training `images` of an earlier `task`."""
+        """Revisit the training `images` of an earlier `task` after `end_task`; for oracles only."""
 
     def training_logits(self, features: Tensors) -> Tensor:
-        """What the loss holds against the labels: (B, classes from `first_class` on)."""
+        """Compute the logits of the loss: (B, classes from `first_class` on)."""
         return self.scores_from_features(features)[:, self.first_class :]
 
     def named_features(self, features: Tensors) -> dict[str, Tensor]:
-        """The features (B, D) that may be looked at, by name."""
+        """Return the features (B, D) for analysis, by name."""
         return {"feature": features[0]}
 
     def scores_from_features(self, features: Tensors) -> Tensor:
-        """Scores (B, classes seen); the largest is the prediction."""
+        """Compute scores (B, classes learned); the largest is the prediction."""
         raise NotImplementedError
 
     def extract_features(self, images: Tensor) -> Tensors:
-        """The features of images (B, C, H, W)."""
+        """Compute the features of images (B, C, H, W)."""
         with self.autocast():
             return self.features(self.frozen_forward(images))
 
     def scores(self, images: Tensor) -> Tensor:
-        """Scores (B, classes seen) of images (B, C, H, W)."""
+        """Compute the scores (B, classes learned) of images (B, C, H, W)."""
         return self.scores_from_features(self.extract_features(images))
 
     def autocast(self) -> torch.autocast:
-        """The context that `frozen_forward` and `features` run in."""
+        """Return the context for `frozen_forward` and `features`."""
         weight = self.backbone.blocks[0].attn.qkv.weight
         return torch.autocast(weight.device.type, torch.bfloat16, enabled=weight.dtype == torch.bfloat16)
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """The parameters that the optimizer gets."""
+        """Return the parameters for the optimizer."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def state(self) -> dict[str, Tensor]:
-        """All parameters and buffers but the backbone's, on the CPU."""
+        """Return all parameters and buffers except the backbone's, on the CPU."""
         return {name: tensor.detach().cpu().contiguous() for name, tensor in self.own_tensors().items()}
 
     def own_tensors(self) -> dict[str, Tensor]:
-        """All parameters and buffers but the backbone's, where they are."""
+        """Return all parameters and buffers except the backbone's, on their device."""
         return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("backbone.")}
 
     def load_state(self, state: dict[str, Tensor], learned: Iterable[Task] = ()) -> None:
-        """Take up the `state` of a learner, after growing by the tasks `learned`.
+        """Load the `state` of a learner, after adding the tasks `learned`.
 
         Raises:
-            RuntimeError: names or shapes differ from this learner's.
+            RuntimeError: names or shapes do not match this learner.
         """
         for task in learned:
             self.add_task(task)
@@ -140,10 +140,11 @@ class Learner(nn.Module):
 
 
 def class_means(features: Iterable[tuple[Tensor, Tensor]], task: Task) -> Tensor:
-    """The mean feature (size of the task, D) of each class of `task`.
+    """Compute the mean feature (size of the task, D) of each class of `task`.
 
     Args:
-        features: pairs of features (B, D), not normalized, and labels (B,); of this process's share of the images.
+        features: pairs of features (B, D), not normalized, and labels (B,), of this process's shard of the images.
+        task: the task.
 
     Raises:
         ValueError: a class has no image.

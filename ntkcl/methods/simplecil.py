@@ -33,7 +33,7 @@ class SimpleCIL(Learner):
 
     @torch.no_grad()
     def frozen_forward(self, images: Tensor) -> Tensors:
-        """The plain feature (B, d)."""
+        """Compute the plain feature (B, d)."""
         return (plain_feature(self.backbone, first_block(self.backbone, images)),)
 
     @torch.no_grad()
@@ -43,7 +43,7 @@ class SimpleCIL(Learner):
         self.prototypes[task.first_class :] = class_means(features, task)
 
     def scores_from_features(self, features: Tensors) -> Tensor:
-        """Cosines (B, classes seen) of the features and the prototypes."""
+        """Compute the cosines (B, classes learned) of features and prototypes."""
         return prototype_scores(*features, self.prototypes)
 
 

@@ -18,7 +18,7 @@ from ntkcl.data.sources.common.splits import Folders, Stratified, known_split, s
 from ntkcl.errors import UserError, nearest
 from ntkcl.settings.models import Model
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
 class Options(Model):
@@ -98,7 +98,7 @@ def _archives(options: Options, files: Mapping[str, Path]) -> list[str]:
     if unknown := [name for name in options.archives if name not in files]:
         raise UserError(f"the archive '{unknown[0]}' is not among the dataset's files; {nearest(unknown[0], files)}")
     lists = options.split.files if isinstance(options.split, Lists) else set()
-    archives = options.archives or [n for n in files if n.lower().endswith(ARCHIVES) and n not in lists]
+    archives = options.archives or [n for n in files if n.lower().endswith(ARCHIVE_SUFFIXES) and n not in lists]
     if not archives:
         raise UserError(f"no file of {', '.join(files)} is an archive of images; name those that are, in archives")
     return archives

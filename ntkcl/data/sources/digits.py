@@ -1,4 +1,4 @@
-"""Handwritten digits from scikit-learn's package: 1,797 grey images of 8x8 pixels in 10 classes."""
+"""Handwritten digits from scikit-learn's package: 1,797 grayscale images of 8x8 pixels in 10 classes."""
 
 from typing import Literal
 
@@ -12,7 +12,7 @@ from ntkcl.data.sources.common.options import Source
 from ntkcl.errors import UserError
 from ntkcl.settings.models import Count, Fraction, Model
 
-LARGEST = 16.0  # the grey values of the source are 0..16
+MAX_GRAY = 16.0  # gray values of the source are 0..16
 
 
 class Options(Model):
@@ -41,7 +41,7 @@ def make(options: Options) -> ImageSet:
     except ImportError as error:
         raise UserError("the digits need scikit-learn; run `pip install scikit-learn`") from error
     source = load_digits()
-    small = torch.from_numpy(source.images).float()[:, None] / LARGEST * 255
+    small = torch.from_numpy(source.images).float()[:, None] / MAX_GRAY * 255
     images = interpolate(small, size=options.size, mode="bilinear", align_corners=False).round().to(torch.uint8)
     labels = torch.from_numpy(source.target)
     chosen, splits = _split(labels, options)

@@ -71,7 +71,7 @@ class NTKCLSettings(Model):
 
     @property
     def feature_parts(self) -> dict[str, float]:
-        """The parts of a feature in order, with their weights in inference."""
+        """The parts of a feature in order, with their inference weights."""
         weights = dict(zip(("pretrained", "previous", "current"), self.inference_weights, strict=True))
         is_there = {"pretrained": self.pretrained_part, "previous": self.previous_adapters != "none", "current": True}
         return {name: weight for name, weight in weights.items() if is_there[name]}

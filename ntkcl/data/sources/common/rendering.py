@@ -9,7 +9,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 from ntkcl.errors import UserError
 
 SUPERSAMPLING = 4  # factor of the size at which characters are rendered, then averaged: smooth edges
-FILL = 0.7  # the longer side of an upright character, as a fraction of the image side
+CHARACTER_FRACTION = 0.7  # the longer side of an upright character, as a fraction of the image side
 FONT_PIXELS = 128
 
 
@@ -91,7 +91,7 @@ def render(
 
 def _placed(glyph: Image.Image, side: int, rotation: float, scale: float, shift: tuple[float, float]) -> Image.Image:
     """Place `glyph` on a canvas of `side` pixels."""
-    zoom = FILL * scale * side / max(glyph.size)
+    zoom = CHARACTER_FRACTION * scale * side / max(glyph.size)
     cos, sin = np.cos(np.radians(rotation)) / zoom, np.sin(np.radians(rotation)) / zoom
     x, y = side * (0.5 + shift[0]), side * (0.5 + shift[1])
     # Pillow takes the inverse map: from a point of the canvas to a point of the glyph.

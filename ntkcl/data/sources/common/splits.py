@@ -43,8 +43,8 @@ def stratified(ids: Sequence[str], classes: Sequence[str], options: Stratified) 
     for class_name, names in members.items():
         if len(names) == 1:
             raise UserError(
-                f"class '{class_name}' has only one image, '{names[0]}', but needs one for training and one for testing; "
-                "add images or remove the class"
+                f"class '{class_name}' has the single image '{names[0]}', but needs one for training and one for "
+                "testing; add images or remove the class"
             )
         count = min(max(round(options.test_fraction * len(names)), 1), len(names) - 1)
         keys = {name: hashlib.sha256(f"{options.seed}/{class_name}/{name}".encode()).digest() for name in names}
