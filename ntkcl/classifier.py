@@ -32,8 +32,8 @@ from ntkcl.training.state import FORMAT, VERSION, model_config, restore_learner,
 class Classifier:
     """A frozen ViT and a method that learns on it; needs no `params/` and no project folder.
 
-    It has random generators and a number of threads of its own: equal seeds and data give equal bytes, whatever else
-    the process draws, and whether or not it was saved and loaded in between.
+    It uses its own random state and number of threads: the same seed and data give identical results, independent of
+    other random calls and of save and load.
 
     Args:
         backbone: `backbones/NAME.safetensors`, or a VisionTransformer of timm's, which is frozen and moved to

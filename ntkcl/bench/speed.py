@@ -18,7 +18,7 @@ from ntkcl.runs import Run
 from ntkcl.tasks import Batches, Task
 from ntkcl.training.loop import learn_task
 
-WARM_UP_WINDOWS, MIN_WINDOWS, MAX_WINDOWS = 2, 3, 30  # of timing; those of the warm-up are not used
+WARM_UP_WINDOWS, MIN_WINDOWS, MAX_WINDOWS = 2, 3, 30  # of timing; the warm-up is not used
 EVALUATION_BATCH = 64  # images
 GPU_STEPS_PER_WINDOW = 4  # the host waits for the GPU at the end of a window
 

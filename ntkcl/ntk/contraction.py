@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ntkcl.ntk.blocks import empty_kernel, pieces, put
 from ntkcl.ntk.functions import Outputs, Parameters
-from ntkcl.ntk.jacobian import Rows, gathered, inner_products, plan, room_for, rows_of
+from ntkcl.ntk.jacobian import Rows, gathered, inner_products, plan, block_size, rows_of
 from ntkcl.ntk.progress import Progress, counted
 from ntkcl.ntk.structure import Structure
 
@@ -55,7 +55,7 @@ def kernel_by_jacobians(
     ]
     result = empty_kernel((left, structures[0]), (right, structures[1]), summed)
     with counted(progress, len(left) * len(right)) as done:
-        for block in pieces(0, len(left), room_for(memory, structures[0], *plans)):
+        for block in pieces(0, len(left), block_size(memory, structures[0], *plans)):
             stored = sides[0].rows(block)
             for inputs, rows in _partners(stored, block, sides[1], symmetric):
                 mirrored = symmetric and inputs.start >= block.stop

@@ -38,7 +38,7 @@ class Rows:
         """Return all tensors."""
         return [self.written, *(tensor for pair in self.direct for tensor in pair)]
 
-    def room(self, count: int) -> "Rows":
+    def allocate(self, count: int) -> "Rows":
         """Allocate rows for `count` inputs."""
         direct = [tuple(x.new_empty(count, *x.shape[1:]) for x in pair) for pair in self.direct]
         return Rows(self.written.new_empty(count, *self.written.shape[1:]), direct)
@@ -86,7 +86,7 @@ def plan(structure: Structure, memory: int) -> Plan:
     return Plan(step, outputs, step * of_one)
 
 
-def room_for(memory: int, structure: Structure, *plans: Plan) -> int:
+def block_size(memory: int, structure: Structure, *plans: Plan) -> int:
     """Return for how many inputs gradients can be stored in addition to any of the passes; at least one."""
     return max(1, (memory - max(plan.taken for plan in plans)) // max(1, structure.row_bytes()))
 
@@ -120,7 +120,7 @@ def gathered(passes: Iterator[Rows], count: int) -> Rows:
     first = next(passes)
     if len(first) == count:
         return first
-    whole, done = first.room(count), 0
+    whole, done = first.allocate(count), 0
     for rows in chain([first], passes):
         whole.put(done, rows)
         done += len(rows)

@@ -36,7 +36,7 @@ def relative_change(kernel: Tensor, before: Tensor) -> float:
 
 
 def alignment(kernel: Tensor, other: Tensor) -> float:
-    """<HKH, HLH>_F / (||HKH||_F ||HLH||_F) with H = I - 11^T / n: centred alignment, Cortes et al. 2012 (1203.0550).
+    """<HKH, HLH>_F / (||HKH||_F ||HLH||_F) with H = I - 11^T / n: centered alignment, Cortes et al. 2012 (1203.0550).
 
     In [-1, 1], and not negative for positive semi-definite kernels. nan if a kernel is constant (such as zero), since
     it does not distinguish images.

@@ -1,4 +1,4 @@
-"""How outputs depend on each parameter, and the memory of a pass: found with the shapes of one input."""
+"""Dependence of outputs on each parameter, and memory of a pass, from the shapes of one input."""
 
 import math
 from dataclasses import dataclass

@@ -1,10 +1,9 @@
 """The reference of all settings."""
 
 import runpy
+from pathlib import Path
 
-from tests.conftest import REPOSITORY
-
-DOCS = REPOSITORY / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 
 
 def test_the_reference_of_settings_is_up_to_date():

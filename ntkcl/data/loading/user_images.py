@@ -1,4 +1,4 @@
-"""A user's images: files, PIL images, tensors, and datasets of these."""
+"""A user's images: files, PIL images, tensors, and datasets."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path

@@ -112,7 +112,7 @@ def _check_counts(labels: Manifest, dataset: Dataset, where: str) -> None:
         )
     if found != dataset.classes:
         raise UserError(
-            f"{where}: classes is {dataset.classes}, but the source '{dataset.source}' has {found}; "
+            f"{where}: classes is {dataset.classes}, but the source '{dataset.source}' made {found}; "
             f"set classes to {found}, and first_task_classes and classes_per_task to match"
         )
     if (counts := dataset.counts) and abs(counts.train + counts.test - len(labels)) > COUNT_ERROR_TOLERANCE * len(

@@ -26,7 +26,7 @@ class Options(Model):
 
     `pattern` must match the whole path of a member, ignoring case. Its groups are `image` (the name of the image in
     lists, split and manifest), `class` and, for the split "folders", `split` (train or test). `exclude` is for damaged
-    originals, since the checksum of an archive forbids to repair it. If the dataset's `counts` are exact, they do not
+    originals, since an archive must keep its checksum. If the dataset's `counts` are exact, they do not
     include these images.
     """
 
@@ -100,7 +100,7 @@ def _archives(options: Options, files: Mapping[str, Path]) -> list[str]:
     lists = options.split.files if isinstance(options.split, Lists) else set()
     archives = options.archives or [n for n in files if n.lower().endswith(ARCHIVE_SUFFIXES) and n not in lists]
     if not archives:
-        raise UserError(f"no file of {', '.join(files)} is an archive of images; name those that are, in archives")
+        raise UserError(f"no file of {', '.join(files)} is an archive of images; list the archives in `archives`")
     return archives
 
 

@@ -23,7 +23,7 @@ def font_path(name: str) -> Path:
     try:
         import matplotlib  # here, because few importers of this module render anything
     except ImportError as error:
-        raise UserError("the images need the fonts of matplotlib; run `pip install matplotlib`") from error
+        raise UserError("no matplotlib, whose fonts the images need; run `pip install matplotlib`") from error
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf"
     if not path.is_file():
         raise UserError(f"no font file {path}; reinstall matplotlib, or remove the font from the dataset's module")
