@@ -1,6 +1,6 @@
-"""Load what `learn_own_images.py` saved, learn new classes, and recognise old and new ones.
+"""Load what `learn_own_images.py` saved, learn new classes, and recognize old and new ones.
 
-    python examples/add_classes_later.py flowers.safetensors SUMMER picture.jpg
+    python examples/add_classes_later.py flowers.safetensors SUMMER image.jpg
 
 SUMMER has a folder of images for each new class. The images of the first classes are not needed any more.
 """
@@ -12,15 +12,15 @@ from torchvision.datasets import ImageFolder
 from ntkcl import Classifier
 
 
-def main(saved: str, new_classes: str, *pictures: str) -> None:
-    """Learn the classes in the folder `new_classes`, save the result, and predict `pictures`."""
-    model = Classifier.load(saved, threads=2)  # finds backbones/NAME.safetensors here; or give backbone=...
+def main(saved: str, new_classes: str, *images: str) -> None:
+    """Learn the classes in the folder `new_classes`, save the result, and predict `images`."""
+    model = Classifier.load(saved, threads=2)  # finds the backbone in the package or in backbones/; or add backbone=...
     before = len(model.classes)
     model.learn(ImageFolder(new_classes))
     model.save(saved)
     print(f"{saved} knew {before} classes and now knows {len(model.classes)}")
-    for picture, best in zip(pictures, model.predict(pictures, top=3), strict=True):
-        print(picture, ", ".join(f"{label} {score:.3f}" for label, score in best))
+    for image, best in zip(images, model.predict(images, top=3), strict=True):
+        print(image, ", ".join(f"{label} {score:.3f}" for label, score in best))
 
 
 if __name__ == "__main__":

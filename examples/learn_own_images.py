@@ -1,8 +1,8 @@
-"""Learn the classes in a folder of images, one task after another, and save what was learned.
+"""Learn the classes in a folder of images, one task after another, and save the result.
 
     python examples/learn_own_images.py PHOTOS backbones/vit_b16_in21k.safetensors flowers.safetensors
 
-PHOTOS has a folder for each task, and in it a folder of images for each class: PHOTOS/1_spring/crocus/a.jpg.
+PHOTOS has a folder for each task, with a folder of images for each class: PHOTOS/1_spring/crocus/a.jpg.
 """
 
 import sys
@@ -14,7 +14,7 @@ from ntkcl import Classifier
 
 
 def main(photos: str, backbone: str, saved: str) -> None:
-    """Learn every task in `photos` and write `saved`."""
+    """Learn every task in `photos` and save the classifier to `saved`."""
     model = Classifier(backbone, training={"epochs": 5}, threads=2)
     for folder in sorted(path for path in Path(photos).iterdir() if path.is_dir()):
         task = ImageFolder(folder)

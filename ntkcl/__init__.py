@@ -1,4 +1,4 @@
-"""NTK-CL and its rivals under one protocol: continual learning with frozen pre-trained models."""
+"""NTK-CL and the methods it is compared with: continual learning with frozen pre-trained models."""
 
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
-    """`Classifier` needs torch and timm, which take seconds to import: not before it is asked for."""
+    """Import `Classifier` when it is used: it needs torch and timm, which take seconds to import."""
     if name == "Classifier":
         from ntkcl.classifier import Classifier
 

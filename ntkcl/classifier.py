@@ -33,8 +33,8 @@ from ntkcl.training.state import FORMAT, VERSION, model_config, restore_learner,
 class Classifier:
     """A frozen ViT and a method that learns on it; needs no `params/` and no project folder.
 
-    Uses its own random state: the same seed and data give identical results, independent of other random calls and of
-    save and load.
+    It uses its own random state and number of threads: the same seed and data give identical results, independent of
+    other random calls and of save and load.
 
     Args:
         backbone: "vit_micro", whose weights come with the package; or a file `backbones/NAME.safetensors`; or a

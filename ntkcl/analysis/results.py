@@ -47,7 +47,7 @@ class Results:
 
 
 def measures_by_task(kernel: KernelMeasures) -> dict[str, PerTask]:
-    """Return the measures of a run, task by task; a measure that compares a task with later ones has no value for the last."""
+    """Return the measures of a run, task by task; a comparison with later tasks has no value for the last one."""
     gaps = kernel.gaps
     values: dict[str, PerTask | None] = {
         "task_specific_gap": gaps.task_specific_gap,

@@ -1,1 +1,1 @@
-"""How fast learners train and predict, against what the hardware can do."""
+"""Speed and memory of learners, compared with the limits of the hardware."""

@@ -1,4 +1,4 @@
-"""How much memory computing takes."""
+"""Memory of computations."""
 
 import resource
 from pathlib import Path
@@ -13,15 +13,15 @@ STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def forget_peak(device: torch.device) -> None:
-    """Let the largest use of memory begin anew."""
+    """Reset the peak of memory use."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR.exists():
-        CLEAR.write_text("5")  # proc_pid_clear_refs(5): the peak becomes the present use
+        CLEAR.write_text("5")  # proc_pid_clear_refs(5): the peak becomes the current use
 
 
 def peak(device: torch.device) -> int:
-    """Bytes that were in use at most: on the GPU, or by this process."""
+    """Return the peak of memory use in bytes: of the GPU, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     lines = STATUS.read_text().splitlines() if STATUS.exists() else []
@@ -30,12 +30,12 @@ def peak(device: torch.device) -> int:
 
 
 def kept_for_backward(learner: Learner, images: Tensor, labels: Tensor) -> int:
-    """Bytes that the forward passes of a training step keep for the backward one, besides weights.
+    """Return the bytes that the forward passes of a training step keep for the backward pass, excluding weights.
 
-    Shapes alone are computed with, so it takes no such memory itself.
+    They are computed from shapes, without using that memory.
 
     Args:
-        learner: in the middle of a task.
+        learner: a learner within a task.
         images: (B, C, H, W).
         labels: (B,).
     """
@@ -47,7 +47,7 @@ def kept_for_backward(learner: Learner, images: Tensor, labels: Tensor) -> int:
     def keep(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage._cdata not in weights:
-            kept[storage._cdata] = (storage.nbytes(), tensor)  # the tensor, so that its place is not given again
+            kept[storage._cdata] = (storage.nbytes(), tensor)  # with the tensor, so that its storage is not reused
         return tensor
 
     images, labels = shapes.from_tensor(images), shapes.from_tensor(labels)

@@ -1,4 +1,4 @@
-"""`ntkcl bench`: speeds of many kinds of computing, as a table and as JSON."""
+"""`ntkcl bench`: speeds by run, batch size and precision, as a table and as JSON."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from ntkcl.bench.speed import EVALUATED, Speed, evaluation_speed, matmul_ceiling, training_speed
+from ntkcl.bench.speed import EVALUATION_BATCH, Speed, evaluation_speed, matmul_ceiling, training_speed
 from ntkcl.devices.compute import precision_on
 from ntkcl.runs import Run
 from ntkcl.storage.files import write_json
@@ -30,7 +30,7 @@ def bench(
     path: Path | None = None,
     compile_mode: str | None = None,
 ) -> None:
-    """Measure every run with every batch size and precision; print a table, and write `path` if it is given."""
+    """Measure every run with every batch size and precision. Print a table, and write it to `path` if given."""
     console = Console()
     if not console.is_terminal:
         console.width = WIDTH
@@ -41,10 +41,12 @@ def bench(
     threads = f", threads: {torch.get_num_threads()}" if device.type == "cpu" else ""
     console.print(f"{device_name(device.type)}{threads}, torch {torch.__version__}")
     for precision, ceiling in ceilings.items():
-        console.print(f"ceiling, {precision}: {ceiling / 1e12:.3g} TFLOP/s in the best of several square products")
+        console.print(f"ceiling, {precision}: {ceiling / 1e12:.3g} TFLOP/s in the fastest of several matrix products")
     rows = list(_rows(runs, batches, ceilings, device, seconds, compile_mode, console))
     console.print(_table(rows))
-    console.print("of ceiling: operations against that; kept: by the forward passes of a step for its backward one")
+    console.print(
+        "of ceiling: operations / ceiling; kept: stored by the forward passes of a step for the backward pass"
+    )
     if path:
         content = {"ceilings": ceilings, "rows": rows, "threads": torch.get_num_threads(), "compile": compile_mode}
         write_json(path, content | {"provenance": provenance(device.type, "float32")})
@@ -66,7 +68,9 @@ def _rows(
                 changed = _with(run, batch_size=batch, precision=precision)
                 if speed := training_speed(changed, device, seconds, compile_mode):
                     yield kind | {"part": "train"} | _numbers(speed, ceilings[precision])
-            size = EVALUATED if device.type == "cuda" else min(EVALUATED, *batches)  # on a CPU it would take minutes
+            size = (
+                EVALUATION_BATCH if device.type == "cuda" else min(EVALUATION_BATCH, *batches)
+            )  # on a CPU it would take minutes
             speed = evaluation_speed(_with(run, precision=precision), device, seconds, size)
             yield kind | {"part": "evaluate"} | _numbers(speed, ceilings[precision])
 
@@ -103,5 +107,5 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _short(value: float) -> str:
-    """Three digits of it, or all before the point."""
+    """Format with three digits, or without decimals."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""Images a second, operations and memory of a learner, on random images, in the loop that real runs have."""
+"""Images per second, operations and memory of a learner, with random images and the training loop of real runs."""
 
 import statistics
 import time
@@ -18,21 +18,21 @@ from ntkcl.runs import Run
 from ntkcl.tasks import Batches, Task
 from ntkcl.training.loop import learn_task
 
-WARM_UP, FEWEST, MOST = 2, 3, 30  # windows that do not count, and how many do
-EVALUATED = 64  # images of a batch in evaluation
-STEPS_ON_GPU = 4  # of a window, at whose ends the host waits for the GPU
+WARM_UP_WINDOWS, MIN_WINDOWS, MAX_WINDOWS = 2, 3, 30  # of timing; the warm-up is not used
+EVALUATION_BATCH = 64  # images
+GPU_STEPS_PER_WINDOW = 4  # the host waits for the GPU at the end of a window
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What was measured.
+    """Result of a measurement.
 
     Args:
-        rates: images a second, of each window.
-        operations: floating-point operations of an image, in matrix products, attention and convolutions.
-        batch: images of a batch.
-        memory: the most that was in use, in bytes: of the GPU, or of this process.
-        kept: bytes that a step's forward passes keep for its backward one, by computing with shapes alone.
+        rates: images per second of each window.
+        operations: floating-point operations per image, in matrix products, attention and convolutions.
+        batch: number of images of a batch.
+        memory: peak memory in bytes, of the GPU or of this process.
+        kept: bytes that a step's forward passes keep for the backward pass, computed from shapes.
     """
 
     rates: list[float]
@@ -49,15 +49,17 @@ class Speed:
 
 @dataclass
 class TimedImages:
-    """A task's images that are noise, and the clock that is read while a learner goes through them.
+    """Random images of a task, with a clock that measures how fast a learner passes over them.
 
-    Real images are read and cropped meanwhile: where that takes longer than computing, a job is slower.
+    In real runs, images are read and cropped at the same time. If this takes longer than computing, a job is slower.
 
     Args:
-        task: the task that the images are of.
+        task: the task of the images.
         shape: (C, H, W).
-        together: batches that the learner takes at once.
-        seconds: that are enough.
+        device: device of the images.
+        together: number of batches that the learner processes together.
+        seconds: measuring time.
+        rates: images per second of each window, in order.
     """
 
     task: Task
@@ -68,26 +70,26 @@ class TimedImages:
     rates: list[float] = field(default_factory=list)
 
     def train_batches(self, batch_size: int, skip: int = 0) -> Batches:
-        """Batches until the speed is known; who takes them computes on each."""
+        """Yield batches until the speed is measured, timing the computation on each."""
         batch, begin = self.batch(batch_size), time.perf_counter()
-        steps = self.together * (STEPS_ON_GPU if self.device.type == "cuda" else 1)
+        steps = self.together * (GPU_STEPS_PER_WINDOW if self.device.type == "cuda" else 1)
         self.rates.clear()
-        while len(self.rates) < WARM_UP + FEWEST or (
-            len(self.rates) < WARM_UP + MOST and time.perf_counter() - begin < self.seconds
+        while len(self.rates) < WARM_UP_WINDOWS + MIN_WINDOWS or (
+            len(self.rates) < WARM_UP_WINDOWS + MAX_WINDOWS and time.perf_counter() - begin < self.seconds
         ):
             start = self._now()
             for _ in range(steps):
                 yield batch
             self.rates.append(batch_size * steps / (self._now() - start))
-        del self.rates[:WARM_UP]
+        del self.rates[:WARM_UP_WINDOWS]
 
     def eval_batches(self, batch_size: int = 64) -> Batches:
-        """An image of every class."""
+        """Yield one image of every class."""
         images, labels = self.batch(self.task.size)
         return zip(images.split(batch_size), labels.split(batch_size), strict=True)
 
     def batch(self, size: int) -> tuple[Tensor, Tensor]:
-        """Images (size, C, H, W) and labels."""
+        """Return images (size, C, H, W) and labels."""
         labels = self.task.first_class + torch.arange(size) % self.task.size
         return torch.rand(size, *self.shape).to(self.device), labels.to(self.device)
 
@@ -98,10 +100,12 @@ class TimedImages:
 
 
 def training_speed(run: Run, device: torch.device, seconds: float, compile_mode: str | None = None) -> Speed | None:
-    """How fast `run` trains in the middle of its tasks, with random weights; None where it trains nothing.
+    """Measure training of `run` after half of its tasks, with random weights; None if it trains nothing.
 
     Args:
-        seconds: that are enough.
+        run: the run.
+        device: device to compute on.
+        seconds: measuring time.
         compile_mode: as for `learn_task`.
     """
     learner, images = _in_the_middle(run, device, seconds)
@@ -119,12 +123,14 @@ def training_speed(run: Run, device: torch.device, seconds: float, compile_mode:
 
 
 @torch.no_grad()
-def evaluation_speed(run: Run, device: torch.device, seconds: float, size: int = EVALUATED) -> Speed:
-    """How fast the learner of `run` predicts.
+def evaluation_speed(run: Run, device: torch.device, seconds: float, size: int = EVALUATION_BATCH) -> Speed:
+    """Measure prediction with the learner of `run`.
 
     Args:
-        seconds: that are enough.
-        size: images of a batch.
+        run: the run.
+        device: device to compute on.
+        seconds: measuring time.
+        size: number of images of a batch.
     """
     learner, images = _in_the_middle(run, device, seconds)
     learner.add_task(images.task)
@@ -136,7 +142,7 @@ def evaluation_speed(run: Run, device: torch.device, seconds: float, size: int =
 
 
 def matmul_ceiling(device: torch.device, precision: str, seconds: float = 1.0) -> float:
-    """The most operations a second that a square matrix product reaches in this process; about `seconds` for each."""
+    """Measure the highest speed of square matrix products, in operations per second; about `seconds` for each size."""
     best, task, is_gpu = 0.0, Task(index=0, first_class=0, size=1), device.type == "cuda"
     for side in (2048, 4096, 8192) if is_gpu else (256, 512, 1024, 2048):
         left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in range(2))
@@ -144,13 +150,13 @@ def matmul_ceiling(device: torch.device, precision: str, seconds: float = 1.0) -
         for _ in clock.train_batches(1):
             left @ right
         best = max(best, statistics.median(clock.rates) * 2 * side**3)
-        if 8 / statistics.median(clock.rates) > seconds:  # the next would take too long
+        if 8 / statistics.median(clock.rates) > seconds:  # the next size would take too long
             break
     return best
 
 
 def _in_the_middle(run: Run, device: torch.device, seconds: float) -> tuple[Learner, TimedImages]:
-    """A learner that has met half of the tasks, with random numbers for what it would have learned; the next task's."""
+    """Return a learner after half of the tasks, with random buffers, and images of the next task."""
     backbone = in_precision(build_vit(run.backbone.architecture), precision_on(device, run.training.precision)).to(
         device
     )
@@ -165,7 +171,7 @@ def _in_the_middle(run: Run, device: torch.device, seconds: float) -> tuple[Lear
 
 
 def _operations(learner: Learner, images: Tensor, labels: Tensor, is_training: bool) -> float:
-    """Operations of an image in a training step or in predicting, as torch counts them while they are done."""
+    """Count the operations per image of a training step or of prediction, by torch's counter."""
     with FlopCounterMode(display=False) as counter:
         features = learner.extract_features(images)
         if is_training:

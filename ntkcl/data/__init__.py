@@ -1,1 +1,1 @@
-"""Datasets: their sources, the prepared files, and loading them as tasks."""
+"""Datasets: sources, prepared files, and loading as a task stream."""

@@ -1,1 +1,1 @@
-"""Downloads: resumed, verified, recorded."""
+"""Downloads that resume, are verified and recorded."""

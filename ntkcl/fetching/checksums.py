@@ -1,4 +1,4 @@
-"""What a downloaded file must be: as its settings say, and as it was when it first came."""
+"""Expected content of a downloaded file: by its settings, and by the record of its first download."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from ntkcl.settings.models import File, Model
 from ntkcl.settings.validation import validated
 from ntkcl.storage.files import read_json, write_json
 
-CHUNK = 1 << 20  # bytes
+CHUNK_BYTES = 1 << 20
 
 
 class Record(Model):
-    """A file that came without a known sha256, as it was then: an entry of `params/checksums.json`."""
+    """First download of a file without a known sha256: an entry of `params/checksums.json`."""
 
     sha256: str
     size: int
@@ -25,28 +25,28 @@ class Record(Model):
 
 
 class Mismatch(Exception):
-    """A file is not what it must be; the text says in what."""
+    """A file does not have the expected content; the text says what differs."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What a file must be, by "size" (bytes), "sha256", "md5" and "git_blob", as far as known."""
+    """Expected "size" (bytes), "sha256", "md5" and "git_blob" of a file, as far as they are known."""
 
     published: dict[str, str | int]
     recorded: dict[str, str | int]
 
     @property
     def size(self) -> int | None:
-        """Bytes."""
+        """Size in bytes."""
         return (self.recorded | self.published).get("size")
 
     @property
     def checksums(self) -> dict[str, str]:
-        """By algorithm."""
+        """Checksums by algorithm."""
         return {name: value for name, value in (self.recorded | self.published).items() if name != "size"}
 
     def check(self, path: Path) -> dict[str, str | int]:
-        """Size, sha256 and what else is expected of the file at `path`, read once.
+        """Compute size, sha256 and the other expected checksums of the file at `path`, and compare them.
 
         Raises:
             Mismatch: one of them is not as expected.
@@ -58,23 +58,23 @@ class Expected:
         return found
 
     def compare(self, found: dict[str, str | int]) -> None:
-        """Check what is found of a file, be it only its size.
+        """Compare the properties that were found, such as the size alone, with the expected ones.
 
         Raises:
-            Mismatch: something is not as expected.
+            Mismatch: a property is not as expected.
         """
         for name, value in found.items():
             if value != self.published.get(name, value):
                 raise Mismatch(f"its {name} is {value}, not {self.published[name]}")
             if value != self.recorded.get(name, value):
                 raise Mismatch(
-                    f"its {name} is {value}, but {records_path()} has {self.recorded[name]} from the first time; "
+                    f"its {name} is {value}, but {records_path()} has {self.recorded[name]} from the first download; "
                     "if the publisher changed it on purpose, remove its entry there"
                 )
 
 
 def expected(key: str, file: File) -> Expected:
-    """What the file `key` ("owner/file name") must be. What is recorded counts where the settings say nothing."""
+    """Return what is expected of the file `key` ("owner/file name"): by its settings, else by its record."""
     published = file.model_dump(include={"size", "sha256", "md5", "git_blob"}, exclude_none=True)
     entry = recorded(key)
     known = entry.model_dump(include={"size", "sha256"}) if entry else {}
@@ -82,15 +82,15 @@ def expected(key: str, file: File) -> Expected:
 
 
 def records_path() -> Path:
-    """The file of records. It belongs in git, so that others get the same files or an error."""
+    """Return the path of the records. The file belongs in git, so that others get the same files or an error."""
     return PARAMS / "checksums.json"
 
 
 def recorded(key: str) -> Record | None:
-    """The record of the file `key` ("owner/file name"), if there is one.
+    """Return the record of the file `key` ("owner/file name"), if there is one.
 
     Raises:
-        UserError: the file of records cannot be understood.
+        UserError: the file of records is not valid.
     """
     return _records().get(key)
 
@@ -120,7 +120,7 @@ def _checksums(path: Path, algorithms: set[str]) -> dict[str, str]:
     if "git_blob" in sums:
         sums["git_blob"].update(b"blob %d\0" % path.stat().st_size)
     with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
+        while chunk := file.read(CHUNK_BYTES):
             for checksum in sums.values():
                 checksum.update(chunk)
     return {name: checksum.hexdigest() for name, checksum in sums.items()}

@@ -1,4 +1,4 @@
-"""The files that datasets and backbones are made from: fetched, or put there by a person; verified in either case."""
+"""Files of datasets and backbones: downloaded, or put there by the user, and verified in either case."""
 
 import os
 import shutil
@@ -17,15 +17,15 @@ from ntkcl.storage.lock import exclusive
 
 
 def downloads_folder() -> Path:
-    """Where downloads lie: `$NTKCL_DOWNLOADS`, or `downloads`."""
+    """Return the folder of downloads: `$NTKCL_DOWNLOADS`, or `downloads`."""
     return Path(os.environ.get("NTKCL_DOWNLOADS") or "downloads")
 
 
 def path_of(owner: str, name: str) -> Path:
-    """Where the file `name` of a dataset or backbone lies.
+    """Return the path of the file `name` of a dataset or backbone.
 
     Raises:
-        UserError: one of the names would lead elsewhere.
+        UserError: a name would lead out of the folder.
     """
     for part in (owner, name):
         if not part or "/" in part or ".." in part:
@@ -34,31 +34,31 @@ def path_of(owner: str, name: str) -> Path:
 
 
 def fetch(owner: str, files: dict[str, File], console: Console | None = None) -> dict[str, Path]:
-    """Make all files of a dataset or backbone present and verified; a file that lies there already needs no network.
+    """Download and verify all files of a dataset or backbone. Files that exist are only verified.
 
     Args:
         owner: name of the dataset or backbone.
-        files: by name.
-        console: where progress is shown, a bar or in a file a few lines; standard error if not given.
+        files: files by name.
+        console: shows the progress, as a bar in a terminal or as lines in a file; standard error by default.
 
     Returns:
-        The path of each file.
+        Path of each file.
 
     Raises:
-        UserError: a file must be fetched by hand, no address gave it, it is not what it must be, or the disk is full.
+        UserError: the user must download a file, no address works, a file has other content, or the disk is full.
     """
     console = console or Console(stderr=True)
     downloads = [_Download(owner, name, file, console) for name, file in files.items()]
     _check_space(downloads)
-    for download in sorted(downloads, key=lambda one: bool(one.file.urls)):  # first those that may need a person
+    for download in sorted(downloads, key=lambda one: bool(one.file.urls)):  # first those that may need the user
         download.make_present()
     return {name: path_of(owner, name) for name in files}
 
 
 def confirm(owner: str, files: dict[str, File]) -> None:
-    """Record the files that a person put there, now that they have proved to be of use.
+    """Record the files that the user put there, after they were used successfully.
 
-    A wrong one must not be what the right one is compared with.
+    Recorded earlier, a wrong file would make the correct one an error.
 
     Raises:
         UserError: a record cannot be written.
@@ -70,7 +70,7 @@ def confirm(owner: str, files: dict[str, File]) -> None:
 
 
 def status(owner: str, files: dict[str, File]) -> dict[str, str]:
-    """What is there of each file, without a look inside: "present (size)", "partial (size)", "missing" or "by hand"."""
+    """Return the state of each file, without reading it: "present (size)", "partial (size)", "missing" or "by hand"."""
     return {name: _status(path_of(owner, name), file) for name, file in files.items()}
 
 
@@ -106,20 +106,20 @@ class _Download:
         return expected(self.key, self.file)
 
     def make_present(self) -> None:
-        """Verify the file where it lies, or bring it there."""
+        """Verify the file, or download it."""
         if not self.path.is_file():
             if not self.file.urls:
-                self.path.parent.mkdir(parents=True, exist_ok=True)  # where it is to be put
+                self.path.parent.mkdir(parents=True, exist_ok=True)  # for the user
                 raise UserError(f"{self.key} must be fetched by hand: {self._by_hand()}")
             lock = self.path.with_name(f".{self.name}.lock")
-            with exclusive(lock, f"fetches {self.key}", "make it writable, or set NTKCL_DOWNLOADS to another folder"):
-                if not self.path.is_file():  # nor has another process fetched it meanwhile
+            with exclusive(lock, f"downloads {self.key}", "make it writable, or set NTKCL_DOWNLOADS to another folder"):
+                if not self.path.is_file():  # another process may have downloaded it meanwhile
                     return self._download()
         try:
             self._accept(self.path, Origin())
         except Mismatch as error:
-            remedy = "to have it fetched again" if self.file.urls else f"and get it again: {self._by_hand()}"
-            raise UserError(f"{self.path} is not what it must be ({error}); delete it {remedy}") from error
+            remedy = "to download it again" if self.file.urls else f"and get it again: {self._by_hand()}"
+            raise UserError(f"{self.path} does not have the expected content ({error}); delete it {remedy}") from error
         except OSError as error:
             raise UserError(f"cannot read {self.path} ({error.strerror}); make it readable") from error
 
@@ -133,7 +133,7 @@ class _Download:
                 return self._download_from(url)
             except (Unavailable, Mismatch) as error:
                 reasons.append(f"{url}: {error}")
-        raise UserError(f"cannot fetch {self.key} ({'; '.join(reasons)}); by hand: {self._by_hand()}")
+        raise UserError(f"cannot download {self.key} ({'; '.join(reasons)}); by hand: {self._by_hand()}")
 
     def _download_from(self, url: str) -> None:
         part = _part_of(self.path)
@@ -142,7 +142,7 @@ class _Download:
                 origin = Transfer(url, part, self.expected, report).run()
             try:
                 self._accept(part, origin)
-            except Mismatch as error:  # damaged on the way, or a part of something else: once more from the beginning
+            except Mismatch as error:  # damaged, or a part of another file: start again
                 mismatch = error
                 discard(part)
             else:
@@ -151,13 +151,13 @@ class _Download:
         raise mismatch
 
     def _accept(self, path: Path, origin: Origin) -> None:
-        """Verify the file at `path`, and record it if it is the first to come."""
+        """Verify the file at `path`, and record it if it is the first download."""
         found = self.expected.check(path)
         if origin.url:
             self.remember(found, origin)
 
     def remember(self, found: dict[str, str | int], origin: Origin) -> None:
-        """Record the file if it is the first to come and no sha256 of it is published."""
+        """Record the file if it is the first download and no sha256 is published."""
         if not self.file.sha256 and not recorded(self.key):
             url, revision = origin.url, origin.revision
             record(self.key, Record(sha256=found["sha256"], size=found["size"], url=url, revision=revision))
@@ -169,20 +169,20 @@ class _Download:
 
     @property
     def missing(self) -> int:
-        """Bytes still to come, about."""
+        """Approximate number of bytes to download."""
         if self.path.is_file():
             return 0
         return max(0, (self.expected.size or self.file.approx_bytes or 0) - bytes_in(_part_of(self.path)))
 
 
 def _check_space(downloads: list[_Download]) -> None:
-    """Make sure that what is still to come of all of them has room."""
+    """Check that the disk has space for the rest of all downloads."""
     needed = sum(download.missing for download in downloads)
     place = next((folder for folder in (downloads_folder(), *downloads_folder().parents) if folder.exists()), Path())
     free = shutil.disk_usage(place).free
     if needed > free:
         what = downloads[0].key if len(downloads) == 1 else f"all of {downloads[0].owner}"
         raise UserError(
-            f"{what} takes {decimal(needed)}, but {downloads_folder()} has only {decimal(free)} left; free some, or "
+            f"{what} needs {decimal(needed)}, but {downloads_folder()} has only {decimal(free)} left; free space, or "
             "set NTKCL_DOWNLOADS to a folder with more"
         )

@@ -1,4 +1,4 @@
-"""What the headers of an HTTP response say about a file."""
+"""Information about a file in the headers of an HTTP response."""
 
 import re
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ import requests
 
 
 def extent(response: requests.Response) -> tuple[int, int | None]:
-    """Where the body begins in the file, -1 if that cannot be told, and the bytes of the whole file if known."""
+    """Return the offset of the body in the file (-1: unknown), and the size of the file in bytes (None: unknown)."""
     if response.status_code == 206:
         found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
         return (int(found[1]), None if found[2] == "*" else int(found[2])) if found else (-1, None)
@@ -17,24 +17,24 @@ def extent(response: requests.Response) -> tuple[int, int | None]:
 
 
 def end_is_marked(response: requests.Response) -> bool:
-    """Whether a cut can be told from the end of the file."""
+    """Return whether an interrupted body can be distinguished from a complete one."""
     return "Content-Length" in response.headers or "Transfer-Encoding" in response.headers
 
 
 def validator(response: requests.Response) -> str:
-    """What tells this content of the address from a later one. A weak ETag does not."""
+    """Return a text that identifies this version of the file: a strong ETag or the time of its last change."""
     etag = response.headers.get("ETag", "")
     return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
 
 
 def revision(response: requests.Response) -> str:
-    """The commit that the file is from, which the Hugging Face Hub says before it redirects; "" if not said."""
+    """Return the file's commit, which the Hugging Face Hub sends before it redirects; "" if there is none."""
     answers = [*response.history, response]
     return next((a.headers["X-Repo-Commit"] for a in answers if "X-Repo-Commit" in a.headers), "")
 
 
 def retry_after(response: requests.Response) -> float:
-    """The seconds that the server asks to wait, which it gives as a number or as a date; 0 if it asks nothing."""
+    """Return the seconds that the server asks to wait, as a number or as a date; 0 if it does not ask."""
     text = response.headers.get("Retry-After", "")
     if text.isdecimal():
         return float(text)

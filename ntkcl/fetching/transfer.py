@@ -1,4 +1,4 @@
-"""From one web address to one file: gone on with after a cut, tried again after a failure, neither for ever."""
+"""Download of one file from one address: resumes after an interruption, retries after a failure, up to a limit."""
 
 import os
 import time
@@ -18,21 +18,21 @@ from ntkcl.settings.models import Model
 from ntkcl.settings.validation import validated
 from ntkcl.storage.files import read_json, write_json
 
-TIMEOUTS = (10, 60)  # seconds: to connect, and without a new byte
-MOST_FAILURES = 5  # in a row, without a new byte
-MOST_REQUESTS = 100  # of one file from one address
-FIRST_WAIT, LONGEST_WAIT = 1.0, 120.0  # seconds between requests; each wait is twice the one before
-CHUNK = 1 << 16  # bytes
-MAY_PASS = {408, 429, *range(500, 600)}  # HTTP statuses
+TIMEOUT_SECONDS = (10, 60)  # to connect, and without a new byte
+MAX_FAILURES = 5  # consecutive, without a new byte
+MAX_REQUESTS = 100  # for one file from one address
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 1.0, 120.0  # between requests; each wait is twice the one before
+CHUNK_BYTES = 1 << 16
+TEMPORARY_STATUSES = {408, 429, *range(500, 600)}  # of HTTP
 HEADERS = {"User-Agent": f"ntkcl/{__version__}", "Accept-Encoding": "identity"}
 
 
 class Unavailable(Exception):
-    """An address does not give the file; the text says why."""
+    """The file cannot be downloaded from an address; the text says why."""
 
 
 class Interrupted(Exception):
-    """One request failed; the next may not. `wait` is what the server asks for, in seconds."""
+    """A request failed, but the next may succeed. `wait`: seconds that the server asks to wait."""
 
     def __init__(self, reason: str, wait: float = 0.0) -> None:
         super().__init__(reason)
@@ -40,7 +40,7 @@ class Interrupted(Exception):
 
 
 class Origin(Model):
-    """Where the bytes of a part come from. It lies beside the part, for the process that goes on with it."""
+    """Origin of the bytes of a partial file. It is stored next to the part, for a process that resumes the download."""
 
     url: str = ""
     validator: str = ""
@@ -54,9 +54,9 @@ class Transfer:
 
     Args:
         url: the address.
-        part: the file to fill.
-        expected: what the file must be. With a checksum, a part is gone on with even if no validator vouches for it.
-        report: called with the bytes that are there and those of the whole file, if known.
+        part: the partial file.
+        expected: expected content. If it has a checksum, a part is resumed even without a validator.
+        report: called with the bytes so far and the size of the file, if it is known.
     """
 
     url: str
@@ -65,15 +65,15 @@ class Transfer:
     report: Callable[[int, int | None], None]
 
     def run(self) -> Origin:
-        """Fill the part to its end, with as many requests as that takes.
+        """Complete the part, with as many requests as needed.
 
         Raises:
-            Unavailable: the address does not give this file, or failed too often.
-            Mismatch: the file there has another size.
+            Unavailable: the address does not have this file, or failed too often.
+            Mismatch: the file at the address has another size.
             UserError: the part cannot be written.
         """
         furthest, failures = bytes_in(self.part), 0
-        for _ in range(MOST_REQUESTS):
+        for _ in range(MAX_REQUESTS):
             try:
                 return self._request()
             except Interrupted as error:
@@ -81,10 +81,10 @@ class Transfer:
             reached = bytes_in(self.part)
             failures = 1 if reached > furthest else failures + 1
             furthest = max(furthest, reached)
-            if failures == MOST_FAILURES:
+            if failures == MAX_FAILURES:
                 break
-            time.sleep(min(max(wait, FIRST_WAIT * 2 ** (failures - 1)), LONGEST_WAIT))
-        raise Unavailable(f"{reason}, tried again and again")
+            time.sleep(min(max(wait, FIRST_WAIT_SECONDS * 2 ** (failures - 1)), MAX_WAIT_SECONDS))
+        raise Unavailable(f"{reason}, after several attempts")
 
     def _request(self) -> Origin:
         origin = origin_of(self.part)
@@ -100,7 +100,7 @@ class Transfer:
             headers["If-Range"] = vouched
         with (
             self._errors_named(),
-            requests.get(self.url, headers=HEADERS | headers, stream=True, timeout=TIMEOUTS) as response,
+            requests.get(self.url, headers=HEADERS | headers, stream=True, timeout=TIMEOUT_SECONDS) as response,
         ):
             _check_status(response, self.part)
             start, whole = extent(response)
@@ -114,12 +114,14 @@ class Transfer:
             self.expected.compare({"size": whole})
         whole = whole or self.expected.size
         if not (whole or self.expected.checksums or end_is_marked(response)):
-            raise Unavailable("the server does not say where the file ends, so that a cut would go unnoticed")
+            raise Unavailable(
+                "the server does not send the size of the file, so an incomplete download could not be detected"
+            )
         origin = Origin(url=self.url, validator=validator(response), size=whole, revision=revision(response))
         with self.part.open("ab" if have else "wb") as file:
-            # now that an older part is gone: this must never vouch for what it does not belong to
+            # written after an older part is gone, so that it never describes the wrong bytes
             write_json(_origin_path(self.part), origin.model_dump())
-            for chunk in response.raw.stream(CHUNK, decode_content=False):  # as sent: an archive may be "encoded"
+            for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):  # as sent: archives may be "encoded"
                 file.write(chunk)
                 file.flush()
                 have += len(chunk)
@@ -129,7 +131,7 @@ class Transfer:
                     self.expected.compare({"size": f"more than {whole}"})
                     raise Interrupted("the server sent more than it had announced")
             os.fsync(file.fileno())
-        if have < (whole or 1):  # an empty file would be nobody's wish
+        if have < (whole or 1):  # an empty file is never wanted
             raise Interrupted(f"the connection ended after {have} of {whole or 'some'} bytes")
         return origin
 
@@ -149,18 +151,18 @@ class Transfer:
 
 
 def bytes_in(path: Path) -> int:
-    """The size of a file, 0 if there is none."""
+    """Return the size of a file in bytes, 0 if it does not exist."""
     return path.stat().st_size if path.is_file() else 0
 
 
 def origin_of(part: Path) -> Origin:
-    """Where the bytes of a part come from, as far as known."""
+    """Return the origin of a part, as far as it is known."""
     path = _origin_path(part)
     return validated(Origin, read_json(path), str(path)) if path.is_file() else Origin()
 
 
 def discard(part: Path) -> None:
-    """Remove a part and what is known of it."""
+    """Remove a part and its origin."""
     part.unlink(missing_ok=True)
     _origin_path(part).unlink(missing_ok=True)
 
@@ -174,7 +176,7 @@ def _check_status(response: requests.Response, part: Path) -> None:
     if status == 416:
         discard(part)
         raise Interrupted("the server has no such part")
-    if status in MAY_PASS:
+    if status in TEMPORARY_STATUSES:
         raise Interrupted(f"HTTP {status}", retry_after(response))
     if status not in (200, 206):
         raise Unavailable(f"HTTP {status}")
@@ -183,7 +185,7 @@ def _check_status(response: requests.Response, part: Path) -> None:
 
 
 def _root(error: BaseException) -> str:
-    """The first cause of an error in words: what libraries wrap around it says little more."""
+    """Return the text of the first cause of an error, without what libraries wrap around it."""
     while error.__context__:
         error = error.__context__
     return getattr(error, "strerror", None) or str(error)

@@ -1,1 +1,1 @@
-"""The learner interface, and one module or package a method, found by its name (see ntkcl.registry)."""
+"""The learner interface, and a module or package for each method, found by its name (see ntkcl.registry)."""

@@ -1,4 +1,4 @@
-"""Fine-tuning an adapter and a linear head: task after task the lower bound, on all classes at once the upper one."""
+"""Fine-tuning of an adapter and a linear head: a lower bound task after task, an upper bound on all classes at once."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 class AdapterFineTuning(Learner):
-    """Adapter and head go on from task to task with nothing that prevents forgetting."""
+    """Adapter and head are trained on one task after another, without anything that prevents forgetting."""
 
     class Settings(Model):
-        """The adapter is EASE's (Zhou et al., CVPR 2024)."""
+        """Settings of the adapter and its loss. The defaults are EASE's adapter (Zhou et al., CVPR 2024)."""
 
-        adapter_width: Count = 64
-        adapter_scale: NotNegative = 0.1
-        adapter_dropout: Fraction = 0.1
+        adapter_width: Count = Field(64, description="width of the adapters' bottleneck")
+        adapter_scale: NotNegative = Field(0.1, description="factor of the adapters' output")
+        adapter_dropout: Fraction = Field(0.1, description="dropout in the adapters' bottleneck")
         classes: Literal["seen", "task"] = Field(
-            "seen", description="cross entropy over all classes seen, or over the present task's alone"
+            "seen", description="classes of the cross entropy: all learned so far (seen), or the current task's"
         )
 
     def __init__(self, backbone: "VisionTransformer", settings: Settings) -> None:
@@ -37,7 +37,7 @@ class AdapterFineTuning(Learner):
         self.head = GrowingLinear(backbone.embed_dim)
 
     def add_task(self, task: Task) -> None:
-        """Head rows for the task's classes."""
+        """Add rows of the head for the task's classes."""
         super().add_task(task)
         self.head.grow(task.size)
         if self.settings.classes == "seen":
@@ -45,20 +45,20 @@ class AdapterFineTuning(Learner):
 
     @torch.no_grad()
     def frozen_forward(self, images: Tensor) -> Tensors:
-        """The stem."""
+        """Compute the output of the first block."""
         return first_block(self.backbone, images)
 
     def features(self, frozen: Tensors) -> Tensors:
-        """The adapted feature (B, d)."""
+        """Compute the adapted feature (B, d)."""
         return (self.adapters.feature(self.backbone, FirstBlock(*frozen)),)
 
     def loss(self, features: Tensors, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross entropy of the head's logits."""
+        """Compute the cross entropy of the head's logits."""
         loss = F.cross_entropy(self.training_logits(features), labels - self.first_class)
         return loss, {"cross_entropy": loss}
 
     def scores_from_features(self, features: Tensors) -> Tensor:
-        """Logits (B, classes seen)."""
+        """Compute the logits (B, classes learned)."""
         return self.head(*features)
 
 

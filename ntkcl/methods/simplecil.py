@@ -16,34 +16,34 @@ if TYPE_CHECKING:
 
 
 class SimpleCIL(Learner):
-    """Prototypes are means of the features as they are; they are normalized only when scores are computed."""
+    """Prototypes are class means of unnormalized features; normalization is part of the scores."""
 
     class Settings(Model):
-        """There is nothing to set."""
+        """SimpleCIL has no settings."""
 
     def __init__(self, backbone: "VisionTransformer", settings: Settings) -> None:
         super().__init__(backbone, settings)
         self.register_buffer("prototypes", torch.empty(0, backbone.embed_dim))
 
     def add_task(self, task: Task) -> None:
-        """Room for the prototypes of the task's classes."""
+        """Allocate the prototypes of the task's classes."""
         super().add_task(task)
         rows = self.prototypes.new_zeros(task.size, self.prototypes.shape[1])
         self.prototypes = torch.cat((self.prototypes, rows))
 
     @torch.no_grad()
     def frozen_forward(self, images: Tensor) -> Tensors:
-        """The plain feature (B, d)."""
+        """Compute the plain feature (B, d)."""
         return (plain_feature(self.backbone, first_block(self.backbone, images)),)
 
     @torch.no_grad()
     def end_task(self, task: Task, images: TaskImages) -> None:
-        """The class means become the prototypes of the task's classes."""
+        """Compute the prototypes of the task's classes: their class means."""
         features = ((self.extract_features(batch)[0], labels) for batch, labels in images.eval_batches())
         self.prototypes[task.first_class :] = class_means(features, task)
 
     def scores_from_features(self, features: Tensors) -> Tensor:
-        """Cosines (B, classes seen) of the features and the prototypes."""
+        """Compute the cosines (B, classes learned) of features and prototypes."""
         return prototype_scores(*features, self.prototypes)
 
 

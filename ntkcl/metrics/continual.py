@@ -1,7 +1,7 @@
-"""The figures of one run, from its predictions alone: nothing here needs a model.
+"""Metrics of one run, from its predictions: no model is needed.
 
-`a(t, k)` is the accuracy in percent on the test images of task k after task t, both counted from 0, `k <= t`;
-T is the number of tasks.
+`a(t, k)` is the accuracy in percent on the test images of task k after task t. Both count from 0, and `k <= t`. T is
+the number of tasks.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ Matrix = list[list[float]]
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """The predictions of one run: after each task, one row for every test image of the classes seen.
+    """Read the predictions of one run: after each task, a row for every test image of the classes learned so far.
 
     Raises:
         UserError: the file is missing or has other columns.
@@ -36,15 +36,15 @@ def read_predictions(path: Path) -> pd.DataFrame:
 
 
 def task_of_classes(task_sizes: Sequence[int]) -> np.ndarray:
-    """The task that brings each class, by position in the class order; shape (classes,)."""
+    """Return the task of each class, by position in the class order; shape (classes,)."""
     return np.repeat(np.arange(len(task_sizes)), task_sizes)
 
 
 def check_predictions(predictions: pd.DataFrame, task_sizes: Sequence[int]) -> None:
-    """Make sure that every image of task k was predicted once after each of the tasks k .. T - 1.
+    """Check that every image of task k was predicted once after each of the tasks k .. T - 1.
 
     Raises:
-        UserError: images, tasks or classes are missing, doubled or unknown.
+        UserError: images, tasks or classes are missing, duplicate or unknown.
     """
     for column in ("class", "predicted"):
         if not predictions[column].between(0, sum(task_sizes) - 1).all():
@@ -53,7 +53,7 @@ def check_predictions(predictions: pd.DataFrame, task_sizes: Sequence[int]) -> N
     if absent := sorted(set(range(len(task_sizes))) - set(origin)):
         raise UserError(f"predictions: no test image of task {absent[0]}; evaluate the run again")
     if predictions.duplicated(["task", "image"]).any():
-        raise UserError("predictions: an image stands twice in one task; evaluate the run again")
+        raise UserError("predictions: an image occurs twice in one task; evaluate the run again")
     if not ((predictions["task"] >= origin) & (predictions["task"] < len(task_sizes))).all():
         raise UserError("predictions: an image was predicted before its class was learned, or after the last task")
     by_image = pd.DataFrame({"image": predictions["image"], "origin": origin}).groupby("image")["origin"]
@@ -64,7 +64,7 @@ def check_predictions(predictions: pd.DataFrame, task_sizes: Sequence[int]) -> N
 
 
 def accuracy_matrix(predictions: pd.DataFrame, task_sizes: Sequence[int]) -> Matrix:
-    """The accuracies a(t, k) in percent: row t holds k = 0 .. t."""
+    """Return the accuracies a(t, k) in percent; row t contains k = 0 .. t."""
     origin = task_of_classes(task_sizes)[predictions["class"]]
     right = 100.0 * (predictions["class"] == predictions["predicted"])
     means = right.groupby([predictions["task"], origin]).mean()
@@ -72,9 +72,10 @@ def accuracy_matrix(predictions: pd.DataFrame, task_sizes: Sequence[int]) -> Mat
 
 
 def accuracy(predictions: pd.DataFrame) -> list[float]:
-    """A_t, in percent: the accuracy after task t over all test images of the classes seen, each image counting alike.
+    """Return A_t in percent: the accuracy after task t on all test images of the classes learned so far.
 
-    It is the mean of a(t, k) over k only where all tasks have equally many test images.
+    Each image has the same weight. So A_t is the mean of a(t, k) over k only if all tasks have equally many test
+    images.
     """
     right = 100.0 * (predictions["class"] == predictions["predicted"])
     return [float(value) for value in right.groupby(predictions["task"]).mean()]
@@ -88,7 +89,7 @@ def average_accuracy(curve: Sequence[float]) -> float:
 def forgetting(matrix: Matrix) -> float | None:
     """Mean over k < T - 1 of (max over t in k .. T - 2 of a(t, k)) - a(T - 1, k); Chaudhry et al. 2018, 1801.10112.
 
-    In percentage points; below zero where later tasks helped. None with a single task.
+    In percentage points; negative if later tasks increase the accuracy. None for a single task.
     """
     last = len(matrix) - 1
     drops = [max(matrix[t][k] for t in range(k, last)) - matrix[last][k] for k in range(last)]
@@ -98,28 +99,28 @@ def forgetting(matrix: Matrix) -> float | None:
 def backward_transfer(matrix: Matrix) -> float | None:
     """Mean over k < T - 1 of a(T - 1, k) - a(k, k); Lopez-Paz and Ranzato 2017, arXiv 1706.08840.
 
-    In percentage points. None with a single task.
+    In percentage points. None for a single task.
     """
     last = len(matrix) - 1
     return float(np.mean([matrix[last][k] - matrix[k][k] for k in range(last)])) if last else None
 
 
 def learning_accuracy(matrix: Matrix) -> float:
-    """Mean over k of a(k, k), in percent: how well each task was learned when it came; Riemer et al. 2019, 1810.11910.
+    """Mean over k of a(k, k) in percent: accuracy on a task just after it was learned; Riemer et al. 2019, 1810.11910.
 
-    As everywhere here, the scores compete with those of all classes seen by then.
+    As in the other metrics, all classes learned so far compete.
     """
     return float(np.mean([row[-1] for row in matrix]))
 
 
 def run_metrics(predictions: pd.DataFrame, task_sizes: Sequence[int], protocol: str) -> dict[str, Any]:
-    """All metrics of one run, in plain types.
+    """Compute all metrics of one run, in plain types.
 
     Args:
         predictions: see `read_predictions`.
         task_sizes: classes of each task, in order.
-        protocol: "incremental" or "joint". A joint model never meets a task after another: what compares a task
-            with its own past has no meaning for it and is None.
+        protocol: "incremental" or "joint". A joint model learns all tasks at once, so metrics that compare a task with
+            its own past are None.
 
     Raises:
         UserError: the predictions are incomplete.

@@ -1,4 +1,4 @@
-"""The empirical neural tangent kernel of functions of parameters, and what can be read off it."""
+"""The empirical neural tangent kernel of functions of parameters, and quantities derived from it."""
 
 from ntkcl.ntk.empirical import blocks, kernel
 from ntkcl.ntk.functions import Outputs, Parameters, of_module

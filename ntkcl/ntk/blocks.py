@@ -1,4 +1,4 @@
-"""Kernels in pieces: (N, C, N', C') or (N, N'), with the left inputs in the first half of the dimensions."""
+"""Parts of kernels (N, C, N', C') or (N, N'); the left inputs are in the first half of the dimensions."""
 
 import torch
 from torch import Tensor
@@ -8,25 +8,25 @@ from ntkcl.ntk.structure import Structure
 
 
 def pieces(first: int, stop: int, size: int) -> list[slice]:
-    """The numbers from `first` to `stop` in slices of `size`."""
+    """Divide the range from `first` to `stop` into slices of `size`."""
     return [slice(start, min(start + size, stop)) for start in range(first, stop, size)]
 
 
 def empty_kernel(left: tuple[Outputs, Structure], right: tuple[Outputs, Structure], summed: bool) -> Tensor:
-    """Memory for a kernel."""
+    """Allocate a kernel."""
     shape = [(len(outputs),) if summed else (len(outputs), structure.classes) for outputs, structure in (left, right)]
     dtype = torch.promote_types(left[1].dtype, right[1].dtype)
     return torch.empty(*shape[0], *shape[1], dtype=dtype, device=left[0].inputs[0].device)
 
 
 def transposed(kernel: Tensor) -> Tensor:
-    """The same with left and right exchanged, K(x', x)."""
+    """Exchange left and right: K(x', x)."""
     half = kernel.ndim // 2
     return kernel.permute(*range(half, 2 * half), *range(half))
 
 
 def put(kernel: Tensor, left: slice, right: slice, values: Tensor, mirrored: bool) -> None:
-    """Write the entries of some inputs; `mirrored`: and those of the same inputs exchanged."""
+    """Write the entries of some inputs; with `mirrored`, also the entries with both sides exchanged."""
     between = (slice(None),) * (kernel.ndim // 2 - 1)
     kernel[(left, *between, right)] = values
     if mirrored:

@@ -1,4 +1,4 @@
-"""The exact kernel from Jacobians: those of some inputs are kept, while the others' pass by."""
+"""The exact kernel from Jacobians: those of a block of inputs are stored, the others are computed pass by pass."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from torch import Tensor
 
 from ntkcl.ntk.blocks import empty_kernel, pieces, put
 from ntkcl.ntk.functions import Outputs, Parameters
-from ntkcl.ntk.jacobian import Rows, gathered, inner_products, plan, room_for, rows_of
+from ntkcl.ntk.jacobian import Rows, block_size, gathered, inner_products, plan, rows_of
 from ntkcl.ntk.progress import Progress, counted
 from ntkcl.ntk.structure import Structure
 
 
 @dataclass(frozen=True)
 class Side:
-    """Outputs with their gradients, pass by pass.
+    """One side of a kernel: outputs whose gradients are computed pass by pass.
 
     Args:
-        step: inputs of a pass.
-        at_once: outputs of these that one backward pass covers.
+        step: number of inputs of a pass.
+        at_once: number of outputs that one backward pass covers.
     """
 
     parameters: Parameters
@@ -28,12 +28,12 @@ class Side:
     at_once: int
 
     def passes(self, inputs: slice) -> Iterator[tuple[slice, Rows]]:
-        """The gradients at some of the inputs."""
+        """Yield the gradients at some of the inputs."""
         for piece in pieces(inputs.start, inputs.stop, self.step):
             yield piece, rows_of(self.parameters, self.outputs[piece], self.structure, self.at_once)
 
     def rows(self, inputs: slice) -> Rows:
-        """The same together."""
+        """Compute the gradients of `passes` together."""
         return gathered((rows for _, rows in self.passes(inputs)), inputs.stop - inputs.start)
 
 
@@ -46,7 +46,7 @@ def kernel_by_jacobians(
     memory: int,
     progress: Progress,
 ) -> Tensor:
-    """As `kernel`: the gradients of a block of the left are kept, and all of the right pass by."""
+    """Like `kernel`: store the gradients of a block of the left inputs, and pass over all of the right inputs."""
     symmetric, right = right is None, right or left
     plans = [plan(structure, memory) for structure in structures]
     sides = [
@@ -55,18 +55,18 @@ def kernel_by_jacobians(
     ]
     result = empty_kernel((left, structures[0]), (right, structures[1]), summed)
     with counted(progress, len(left) * len(right)) as done:
-        for block in pieces(0, len(left), room_for(memory, structures[0], *plans)):
-            held = sides[0].rows(block)
-            for inputs, rows in _beside(held, block, sides[1], symmetric):
+        for block in pieces(0, len(left), block_size(memory, structures[0], *plans)):
+            stored = sides[0].rows(block)
+            for inputs, rows in _partners(stored, block, sides[1], symmetric):
                 mirrored = symmetric and inputs.start >= block.stop
-                put(result, block, inputs, inner_products(held, rows, summed), mirrored)
-                done(len(held) * len(rows) * (2 if mirrored else 1))
+                put(result, block, inputs, inner_products(stored, rows, summed), mirrored)
+                done(len(stored) * len(rows) * (2 if mirrored else 1))
     return result
 
 
-def _beside(held: Rows, block: slice, right: Side, symmetric: bool) -> Iterator[tuple[slice, Rows]]:
-    """What a block is multiplied with: all of the right; if both sides are the same, itself and what comes after."""
+def _partners(stored: Rows, block: slice, right: Side, symmetric: bool) -> Iterator[tuple[slice, Rows]]:
+    """Yield what a block is multiplied with: the right side; if both sides are equal, itself and what follows it."""
     if symmetric:
-        for piece in pieces(0, len(held), right.step):
-            yield slice(block.start + piece.start, block.start + piece.stop), held[piece]
+        for piece in pieces(0, len(stored), right.step):
+            yield slice(block.start + piece.start, block.start + piece.stop), stored[piece]
     yield from right.passes(slice(block.stop if symmetric else 0, len(right.outputs)))

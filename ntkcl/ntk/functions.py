@@ -1,4 +1,4 @@
-"""Functions of parameters whose tangent kernel is asked for."""
+"""Functions of parameters, as the kernels take them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Parameters = dict[str, Tensor]
-"""By name; whatever a function does not depend on costs nothing."""
+"""Parameters by name. Those that a function does not depend on cost nothing."""
 
 
 @dataclass(frozen=True)
@@ -16,12 +16,12 @@ class Outputs:
     """C outputs of a function of parameters at N inputs.
 
     Args:
-        function: of the parameters and of B rows of each input to outputs (B, C). Each row depends on its own inputs
-            alone, nothing is drawn at random (no dropout), and the operations are the same for all inputs.
-        inputs: each with N rows, on the parameters' device.
+        function: maps the parameters, and B rows of each input, to outputs (B, C). Each row of the outputs depends on
+            its own row of the inputs only, without randomness (no dropout) and by the same operations for all rows.
+        inputs: tensors with N rows each, on the parameters' device.
 
     Raises:
-        ValueError: there is no input, or their numbers of rows differ.
+        ValueError: there is no input, or the numbers of rows differ.
     """
 
     function: Callable[[Parameters, tuple[Tensor, ...]], Tensor]
@@ -35,21 +35,21 @@ class Outputs:
         return len(self.inputs[0])
 
     def __getitem__(self, rows: slice) -> "Outputs":
-        """The same function at some of the inputs."""
+        """Return the same function at some of the inputs."""
         return Outputs(self.function, tuple(values[rows] for values in self.inputs))
 
     def at(self, parameters: Parameters) -> Tensor:
-        """The outputs (N, C)."""
+        """Compute the outputs (N, C)."""
         with math_attention():
             return self.function(parameters, self.inputs)
 
 
 def of_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Parameters, Outputs]:
-    """The outputs module(*inputs), (N, C), as a function of those of its parameters that require a gradient.
+    """Return the trained parameters of a module, and its outputs module(*inputs), (N, C), as a function of them.
 
     Args:
-        module: in eval mode; everything else that it holds stays as it is.
-        inputs: each with N rows.
+        module: module in eval mode. The parameters that require a gradient are variables, everything else is constant.
+        inputs: tensors with N rows each.
 
     Raises:
         ValueError: no parameter requires a gradient.
@@ -61,10 +61,10 @@ def of_module(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Parameters
 
 
 def math_attention() -> sdpa_kernel:
-    """The context for functions under torch.func: attention's fused kernels have no forward derivative there."""
+    """Return a context for torch.func: attention's fused kernels have no forward derivative there."""
     return sdpa_kernel(SDPBackend.MATH)
 
 
 def detached(parameters: Parameters) -> Parameters:
-    """The parameters as tensors of their own, without a history."""
+    """Return the parameters detached from the graph."""
     return {name: values.detach() for name, values in parameters.items()}

@@ -1,8 +1,8 @@
 """Gradients of outputs by parameters, for as many inputs at a time as fit in memory, and their inner products.
 
-The gradient of an output by a weight W in W h, where h is one row per input, is the outer product of delta (the
-gradient by W h) and h. The products of two such gradients, (delta . delta')(h . h'), need only delta and h, which are
-much smaller than W. Everything else has its gradients written out.
+If a weight W acts as W h on one row h per input, the gradient by W is the outer product of delta (the gradient by W h)
+and h. The inner product of two such gradients is (delta . delta')(h . h'). So only delta and h are stored, which are
+much smaller than W. The gradients by all other parameters are stored completely.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from torch.func import vjp, vmap
 from ntkcl.ntk.functions import Outputs, Parameters, math_attention
 from ntkcl.ntk.structure import Linears, Structure
 
-PASSING = 4  # how many tensors as large as the largest one a pass holds at once, besides those that are kept
+TENSORS_PER_PASS = 4  # temporary tensors of a pass, each as large as the largest; tensors kept for backward come on top
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Rows:
     """Gradients of the C outputs at B inputs.
 
     Args:
-        written: (B, C, P), by all ordinary parameters in a row.
-        direct: delta (B, C, outputs) and h (B, inputs) of each direct parameter.
+        written: (B, C, P), gradients by all ordinary parameters, concatenated.
+        direct: delta (B, C, outputs) and h (B, inputs) for each direct parameter.
     """
 
     written: Tensor
@@ -35,36 +35,36 @@ class Rows:
         return len(self.written)
 
     def tensors(self) -> list[Tensor]:
-        """All of them."""
+        """Return all tensors."""
         return [self.written, *(tensor for pair in self.direct for tensor in pair)]
 
-    def room(self, count: int) -> "Rows":
-        """Memory for `count` inputs."""
+    def allocate(self, count: int) -> "Rows":
+        """Allocate rows for `count` inputs."""
         direct = [tuple(x.new_empty(count, *x.shape[1:]) for x in pair) for pair in self.direct]
         return Rows(self.written.new_empty(count, *self.written.shape[1:]), direct)
 
     def put(self, first: int, rows: "Rows") -> None:
-        """Take over `rows`, from input `first` on."""
+        """Copy `rows` to the inputs from `first` on."""
         for own, new in zip(self.tensors(), rows.tensors(), strict=True):
             own[first : first + len(rows)] = new
 
     def squared_norms(self) -> Tensor:
-        """Of the written part alone, (B, C)."""
+        """Squared norms of the written part, (B, C)."""
         return self.written.square().sum(2)
 
     def __getitem__(self, inputs: slice) -> "Rows":
-        """The gradients at some of the inputs."""
+        """Return the gradients at some of the inputs."""
         return Rows(self.written[inputs], [(deltas[inputs], rows[inputs]) for deltas, rows in self.direct])
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is computed at once.
+    """Size of a pass.
 
     Args:
-        step: inputs of a pass.
-        outputs: outputs of these that one backward pass covers.
-        taken: bytes that a pass takes, with its gradients.
+        step: number of inputs of a pass.
+        outputs: number of outputs that one backward pass covers.
+        taken: bytes of a pass, including its gradients.
     """
 
     step: int
@@ -73,12 +73,12 @@ class Plan:
 
 
 def plan(structure: Structure, memory: int) -> Plan:
-    """Passes that take half of `memory` bytes at most; the least is one of one input, output by output.
+    """Plan passes that need at most half of `memory` bytes; the minimum is one input and one output at a time.
 
-    A pass takes for each input what the forward pass keeps; a few tensors for it and for each output in a backward
-    pass; and the gradients twice, since they are put in a row.
+    For each input, a pass needs what the forward pass keeps, a few tensors for it and for each output of a backward
+    pass, and the gradients twice, since they are concatenated.
     """
-    passing = PASSING * structure.largest
+    passing = TENSORS_PER_PASS * structure.largest
     fixed = structure.kept + passing + 2 * structure.row_bytes()
     outputs = min(max(1, (memory // 2 - fixed) // passing), structure.classes)
     of_one = fixed + outputs * passing
@@ -86,13 +86,13 @@ def plan(structure: Structure, memory: int) -> Plan:
     return Plan(step, outputs, step * of_one)
 
 
-def room_for(memory: int, structure: Structure, *plans: Plan) -> int:
-    """How many inputs' gradients can be kept beside any of the passes; one at least."""
+def block_size(memory: int, structure: Structure, *plans: Plan) -> int:
+    """Return for how many inputs gradients can be stored in addition to any of the passes; at least one."""
     return max(1, (memory - max(plan.taken for plan in plans)) // max(1, structure.row_bytes()))
 
 
 def rows_of(parameters: Parameters, outputs: Outputs, structure: Structure, at_once: int) -> Rows:
-    """The gradients at all inputs in one pass, `at_once` outputs in one backward pass."""
+    """Compute the gradients at all inputs in one pass, with `at_once` outputs in one backward pass."""
     ordinary = {name: parameters[name] for name in structure.ordinary}
     like = dict(dtype=structure.dtype, device=outputs.inputs[0].device)
     zeros = {name: torch.zeros(out, **like) for name, (out, _) in structure.direct.items()}
@@ -116,11 +116,11 @@ def rows_of(parameters: Parameters, outputs: Outputs, structure: Structure, at_o
 
 
 def gathered(passes: Iterator[Rows], count: int) -> Rows:
-    """Rows of several passes, `count` inputs together."""
+    """Join the rows of several passes, of `count` inputs together."""
     first = next(passes)
     if len(first) == count:
         return first
-    whole, done = first.room(count), 0
+    whole, done = first.allocate(count), 0
     for rows in chain([first], passes):
         whole.put(done, rows)
         done += len(rows)
@@ -128,7 +128,7 @@ def gathered(passes: Iterator[Rows], count: int) -> Rows:
 
 
 def inner_products(left: Rows, right: Rows, summed: bool) -> Tensor:
-    """Inner products of all gradients, (N, C, N', C'), or (N, N') where they are summed over equal outputs."""
+    """Inner products of all gradients, (N, C, N', C'), or (N, N') if they are summed over equal outputs."""
     dims = ([1, 2], [1, 2]) if summed else ([2], [2])
     result = torch.tensordot(left.written, right.written, dims)
     for (deltas, rows), (others, other_rows) in zip(left.direct, right.direct, strict=True):

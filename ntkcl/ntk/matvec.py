@@ -1,4 +1,4 @@
-"""Products of the kernel with vectors, K v = J (J^T v), which need no Jacobian; and the kernel itself from them."""
+"""Kernel-vector products K v = J (J^T v), which need no Jacobian, and the kernel computed from them."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torch.func import jvp, vjp
 
 from ntkcl.ntk.blocks import empty_kernel, pieces, put, transposed
 from ntkcl.ntk.functions import Outputs, Parameters, detached, math_attention
-from ntkcl.ntk.jacobian import PASSING
+from ntkcl.ntk.jacobian import TENSORS_PER_PASS
 from ntkcl.ntk.progress import Progress, counted
 from ntkcl.ntk.structure import Structure, structure_of
 
@@ -14,15 +14,17 @@ from ntkcl.ntk.structure import Structure, structure_of
 def kernel_product(
     parameters: Parameters, left: Outputs, right: Outputs | None, vector: Tensor, *, memory: int = 1 << 30
 ) -> Tensor:
-    """The kernel's product with `vector`: (K v)[x, c] = sum over x' and c' of K[x, c, x', c'] v[x', c'].
+    """Multiply the kernel with `vector`: (K v)[x, c] = sum over x' and c' of K[x, c, x', c'] v[x', c'].
 
-    One backward pass over `right`, one forward-mode pass over `left`.
+    This takes one backward pass over `right` and one forward-mode pass over `left`.
 
     Args:
-        right: None: the same as `left`.
+        parameters: parameters by name.
+        left: outputs at the left inputs.
+        right: outputs at the right inputs; by default `left`.
         vector: (N', C').
-        memory: bytes that the pass over some of the inputs may take, besides two vectors as long as the parameters;
-            a single input is the least.
+        memory: memory budget of a pass in bytes, excluding two vectors as long as the parameters. The minimum is one
+            input at a time.
 
     Returns:
         (N, C).
@@ -33,12 +35,12 @@ def kernel_product(
 
 
 def step_of(structure: Structure, memory: int) -> int:
-    """How many inputs a pass takes: what it keeps for the backward pass, and a few tensors more."""
-    return max(1, memory // (structure.kept + 2 * PASSING * structure.largest))
+    """Return the number of inputs of a pass, by what it keeps for the backward pass and a few more tensors."""
+    return max(1, memory // (structure.kept + 2 * TENSORS_PER_PASS * structure.largest))
 
 
 def vjp_in_chunks(parameters: Parameters, outputs: Outputs, vector: Tensor, step: int) -> Parameters:
-    """J^T v: the gradient of <outputs, vector> by the parameters, `step` inputs at a time."""
+    """Compute J^T v, the gradient of <outputs, vector> by the parameters, `step` inputs at a time."""
     total = {name: torch.zeros_like(values) for name, values in parameters.items()}
     with torch.no_grad():
         for piece in pieces(0, len(outputs), step):
@@ -49,7 +51,7 @@ def vjp_in_chunks(parameters: Parameters, outputs: Outputs, vector: Tensor, step
 
 
 def jvp_in_chunks(parameters: Parameters, outputs: Outputs, direction: Parameters, step: int) -> Tensor:
-    """J u: the derivative (N, C) of the outputs along `direction`, `step` inputs at a time."""
+    """Compute J u, the derivative (N, C) of the outputs along `direction`, `step` inputs at a time."""
     with torch.no_grad(), math_attention():
         parts = [jvp(outputs[piece].at, (parameters,), (direction,))[1] for piece in pieces(0, len(outputs), step)]
     return torch.cat(parts)
@@ -64,7 +66,7 @@ def kernel_by_matvec(
     memory: int,
     progress: Progress,
 ) -> Tensor:
-    """As `kernel`, column by column; the sum over classes takes one entry per input of the same columns."""
+    """Like `kernel`, column by column; with `summed`, only one entry per input of each column is used."""
     symmetric, right = right is None, right or left
     if not symmetric and len(left) * structures[0].classes < len(right) * structures[1].classes:
         return transposed(kernel_by_matvec(parameters, right, left, structures[::-1], summed, memory, progress))
@@ -82,7 +84,7 @@ def kernel_by_matvec(
 def _columns(
     parameters: Parameters, left: Outputs, right: Outputs, structures: tuple[Structure, Structure], memory: int
 ) -> Tensor:
-    """The columns (N, C, 1, C') of one input."""
+    """Compute the columns (N, C, 1, C') of one input."""
     step, parts = step_of(structures[0], memory), []
     for vector in torch.eye(structures[1].classes, dtype=structures[1].dtype, device=right.inputs[0].device):
         parts.append(jvp_in_chunks(parameters, left, vjp_in_chunks(parameters, right, vector[None], 1), step))

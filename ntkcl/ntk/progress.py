@@ -1,4 +1,4 @@
-"""How far a kernel is: a bar on a terminal, else nothing."""
+"""Progress of computing a kernel: a bar in a terminal, otherwise nothing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,15 +7,15 @@ from rich import progress as bars
 from rich.console import Console
 
 Report = Callable[[int, int], None]
-"""Called with what is done and the whole, in inputs or pairs of inputs."""
+"""Called with the amount done and the total, in inputs or pairs of inputs."""
 
 Progress = bool | Report
-"""True: a bar on terminals. False: nothing."""
+"""True: a bar in terminals. False: nothing. Or a function to call."""
 
 
 @contextmanager
 def counted(progress: Progress, total: int) -> Iterator[Callable[[int], None]]:
-    """What is to be called with each amount that is done; it tells `progress`, or the bar if that is True."""
+    """Yield a function to call with each amount that is done; it reports to `progress`, or to a bar if that is True."""
     if progress is not True:
         yield _adding(progress or (lambda done, total: None), total)
         return

@@ -1,4 +1,4 @@
-"""The kernel estimated from random projections of the gradients, with a bound of its error."""
+"""Estimate of the kernel from random projections of the gradients, with an error bound."""
 
 import hashlib
 import math
@@ -15,8 +15,8 @@ from ntkcl.ntk.jacobian import Rows, gathered, inner_products, plan
 from ntkcl.ntk.progress import Progress, counted
 from ntkcl.ntk.structure import structures_of
 
-SLICE = 1 << 22  # signs that are drawn at once
-BYTES = (((torch.arange(256)[:, None] >> torch.arange(8)) & 1) * 2 - 1).to(torch.int8)  # eight signs in each
+SIGNS_PER_SLICE = 1 << 22  # number of signs that are generated at once
+BYTE_SIGNS = (((torch.arange(256)[:, None] >> torch.arange(8)) & 1) * 2 - 1).to(torch.int8)  # eight for each byte
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Estimate:
 
     Args:
         kernel: (N, C, N', C'), or (N, N') if summed.
-        error: of each entry, in the kernel's shape; all entries are within theirs at once with the probability that
-            was asked for.
+        error: bound for the error of each entry, in the kernel's shape; all bounds are true at once with the requested
+            probability.
     """
 
     kernel: Tensor
@@ -45,22 +45,27 @@ def projected_kernel(
     memory: int = 1 << 30,
     progress: Progress = False,
 ) -> Estimate:
-    """As `kernel`, from gradients mapped to `dimension` numbers by one random matrix of signs, over its square root.
+    """Estimate the kernel from gradients that a random matrix of signs maps to `dimension` numbers.
 
-    Every gradient is computed once, however many inputs there are; what is kept of an input no longer depends on the
-    number of parameters. Weights whose gradients are outer products (see `ntkcl.ntk.jacobian`) are not projected:
-    their part is exact. The estimate has the kernel as its mean over seeds. Its error is at most
-    eps ||a|| ||b|| for all pairs of projected gradients a and b at once, with eps = `projection_error(...)`, but for
-    a probability `failure`; summed over classes, the sum of these.
+    Every gradient is computed once, however many inputs there are, and the storage of an input does not depend on the
+    number of parameters. Weights whose gradients are outer products (see `ntkcl.ntk.jacobian`) are not projected: their
+    contribution is exact. The mean of the estimate over seeds is the kernel. With probability 1 - `failure`, its error
+    is at most eps ||a|| ||b|| for all pairs of projected gradients a and b at once, with eps = `projection_error(...)`.
+    If it is summed over classes, the bounds are summed too.
 
     Args:
-        right: None: the same as `left`.
+        parameters: parameters by name.
+        left: outputs at the left inputs.
+        right: outputs at the right inputs; by default `left`.
+        summed: sum over outputs, as in `kernel`.
         dimension: d. eps is about 2 sqrt(ln(4 entries / failure) / d).
-        seed: of the signs, which depend on it, on `dimension` and on the parameters' names, not on `memory`.
-        memory: bytes for the passes; what is kept of the inputs, C x dimension numbers for each, comes on top.
+        seed: seed of the signs. They depend on it, on `dimension` and on the parameters' names, not on `memory`.
+        failure: probability that a bound is exceeded.
+        memory: bytes for the passes. The projected gradients, C x dimension numbers for each input, come on top.
+        progress: as in `kernel`.
 
     Raises:
-        ValueError: as `kernel`; or `dimension` is too small for a bound.
+        ValueError: as for `kernel`; or `dimension` is too small for a bound.
     """
     parameters, sides = detached(parameters), (left,) if right is None else (left, right)
     structures = structures_of(parameters, left, right, summed)
@@ -80,7 +85,7 @@ def projected_kernel(
 
 
 def projection_error(dimension: int, entries: int, failure: float) -> float:
-    """eps such that |<Ra, Rb>/d - <a, b>| <= eps ||a|| ||b|| for so many pairs at once, but for a probability.
+    """Return eps such that |<Ra, Rb>/d - <a, b>| <= eps ||a|| ||b|| for `entries` pairs with probability 1 - `failure`.
 
     R has d rows of independent random signs. For one vector v, ||Rv||^2/d is above (1 + eps) ||v||^2 with a
     probability of at most exp(-d (eps^2/4 - eps^3/6)), and below (1 - eps) ||v||^2 with the same (Achlioptas,
@@ -95,7 +100,7 @@ def projection_error(dimension: int, entries: int, failure: float) -> float:
     wanted = math.log(4 * entries / failure) / dimension
     if wanted >= 1 / 12:
         least = math.floor(12 * math.log(4 * entries / failure)) + 1
-        raise ValueError(f"dimension {dimension} gives no bound for {entries} entries; take {least} or more")
+        raise ValueError(f"dimension {dimension} gives no bound for {entries} entries; use {least} or more")
     low, high = 0.0, 1.0
     while high - low > 1e-12:
         middle = (low + high) / 2
@@ -105,10 +110,10 @@ def projection_error(dimension: int, entries: int, failure: float) -> float:
 
 @dataclass(frozen=True)
 class Signs:
-    """A random matrix (P, `dimension`) of -1 and 1, drawn anew from the seed whenever it is needed.
+    """A random matrix (P, `dimension`) of -1 and 1, generated from the seed whenever it is needed.
 
     Args:
-        sizes: elements of each parameter; P in sum.
+        sizes: number of elements of each parameter; their sum is P.
     """
 
     sizes: dict[str, int]
@@ -116,7 +121,7 @@ class Signs:
     seed: int
 
     def image(self, side: Side, done: Callable[[int], None]) -> tuple[Rows, Tensor]:
-        """The gradients of a side with the written ones projected, and the lengths (N, C) of these before that."""
+        """Gradients of a side with the written part projected, and the norms (N, C) of that part before."""
         lengths = []
 
         def projected() -> Iterator[Rows]:
@@ -129,7 +134,7 @@ class Signs:
         return rows, torch.cat(lengths)
 
     def applied(self, written: Tensor) -> Tensor:
-        """(B, C, P) times the matrix, over the square root of the dimension: (B, C, dimension)."""
+        """Multiply (B, C, P) with the matrix / sqrt(dimension): (B, C, dimension)."""
         result, first = written.new_zeros(*written.shape[:2], self.dimension), 0
         for signs in self.slices():
             result += written[..., first : first + len(signs)] @ signs.to(written)
@@ -137,10 +142,10 @@ class Signs:
         return result / self.dimension**0.5
 
     def slices(self) -> Iterator[Tensor]:
-        """The matrix, a few rows at a time, as int8 on the CPU."""
+        """Yield the matrix, a few rows at a time, as int8 on the CPU."""
         for name, size in self.sizes.items():
             digest = hashlib.sha256(f"{self.seed} {self.dimension} {name}".encode()).digest()
-            draw = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
-            for piece in pieces(0, size, max(1, SLICE // self.dimension)):
-                drawn = torch.randint(256, (piece.stop - piece.start, -(-self.dimension // 8)), generator=draw)
-                yield BYTES[drawn].flatten(1)[:, : self.dimension]
+            generator = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
+            for piece in pieces(0, size, max(1, SIGNS_PER_SLICE // self.dimension)):
+                values = torch.randint(256, (piece.stop - piece.start, -(-self.dimension // 8)), generator=generator)
+                yield BYTE_SIGNS[values].flatten(1)[:, : self.dimension]

@@ -1,18 +1,19 @@
-"""Kernel ridge regression with a tangent kernel: the terms of its generalization bounds, and what it forecasts.
+"""Kernel ridge regression with a tangent kernel: terms of its generalization bounds, and its forecasts.
 
 The predictor minimizes 1/2 sum ||f(x_i) - y_i||^2 + ridge/2 ||f||^2 over the functions of the kernel K; its values
 are K a, with a = (K + ridge I)^-1 Y. A loss *averaged* over n images with weight decay w has ridge = n w. `ridge` is
-in the unit of the kernel and at least 0. Where it is 0, the inverse is the pseudo-inverse: the predictor of least norm
-among those of least error, to which gradient descent on the linearized model converges. Eigenvalues up to
-n * eps * (the largest) count as 0 there, with the eps of the type of `kernel`: a kernel computed in float32 must be
-given in float32, or its rounding errors are inverted. All is computed in float64.
+in the unit of the kernel and not negative. If it is 0, the pseudo-inverse is used: this gives the predictor of least
+norm among those of least error, to which gradient descent on the linearized model converges. Eigenvalues up to n * eps
+* (the largest) then count as 0, with the eps of the type of `kernel`. So pass a kernel that was computed in float32 as
+float32, or its rounding errors are inverted. All computations are in float64.
 
 The bounds of NTK-CL (arXiv 2407.17120) for its task-interplay and task-specific generalization gaps rest on the norm
 of this predictor, by the Rademacher complexity of balls in its function space (Bartlett and Mendelson 2002,
 "Rademacher and Gaussian complexities"; Mohri et al., "Foundations of machine learning", chapter on kernel methods).
 
-Every function here raises a ValueError for a negative ridge, and torch.linalg.LinAlgError where K + ridge I is not
-positive definite: K is not positive semi-definite, or the ridge lies below the rounding errors of K.
+Every function here raises a ValueError for a negative ridge, and torch.linalg.LinAlgError if K + ridge I is not
+positive
+definite: K is not positive semi-definite, or the ridge is smaller than the rounding errors of K.
 """
 
 import math
@@ -27,7 +28,7 @@ def complexity(kernel: Tensor, targets: Tensor, ridge: float) -> float:
     With ridge 0 it is sqrt(tr(Y^T K^-1 Y) / n): up to a factor the term of Arora et al. 2019 (arXiv 1901.08584).
 
     Args:
-        kernel: (n, n), one kernel for all outputs.
+        kernel: K (n, n), the same for all outputs.
         targets: Y, (n,) or (n, C).
     """
     coefficients = _coefficients(kernel, targets, ridge)
@@ -36,28 +37,28 @@ def complexity(kernel: Tensor, targets: Tensor, ridge: float) -> float:
 
 
 def rademacher(kernel: Tensor, targets: Tensor, ridge: float) -> float:
-    """norm * sqrt(Tr K) / n, in the unit of the targets; the norm is that of the predictor, `complexity` * sqrt(n).
+    """norm * sqrt(Tr K) / n in the unit of the targets, with the norm of the predictor, `complexity` * sqrt(n).
 
-    The empirical Rademacher complexity of the functions of one output with at most that norm is no larger; a bound for
-    the gap between test and training loss has twice this (times the loss's Lipschitz constant) as its main term. With
-    several outputs the norm is that of all together.
+    It bounds the empirical Rademacher complexity of the functions of one output with at most that norm. The main term
+    of a bound for the gap between test and training loss is twice this, times the loss's Lipschitz constant. With
+    several outputs, it is the norm of all together.
     """
     return complexity(kernel, targets, ridge) * math.sqrt(kernel.double().trace() / len(targets))
 
 
 def training_error(kernel: Tensor, targets: Tensor, ridge: float) -> float:
-    """||Y - K a||_F / sqrt(n) = ridge ||a||_F / sqrt(n), in the unit of the targets: what the predictor leaves open.
+    """||Y - K a||_F / sqrt(n) = ridge ||a||_F / sqrt(n), in the unit of the targets: residual of the predictor.
 
-    With ridge 0 it is what of Y no function of the kernel reaches.
+    With ridge 0 it is the part of Y that no function of the kernel can fit.
     """
     fitted = kernel.double() @ _coefficients(kernel, targets, ridge)
     return float((targets.double() - fitted).norm() / math.sqrt(len(targets)))
 
 
 def interplay(old_new: Tensor, new_new: Tensor, residual: Tensor, ridge: float) -> float:
-    """||K_old,new (K_new,new + ridge I)^-1 R||_F / sqrt(n_old): how far learning the new task moves old outputs.
+    """||K_old,new (K_new,new + ridge I)^-1 R||_F / sqrt(n_old): forecast size of the change of old outputs.
 
-    The root mean square over old images of the forecast change (see `forecast`), with one kernel for all outputs.
+    This is the root mean square over old images of the change by `forecast`, with the same kernel for all outputs.
 
     Args:
         old_new: (n_old, n_new).
@@ -69,15 +70,15 @@ def interplay(old_new: Tensor, new_new: Tensor, residual: Tensor, ridge: float) 
 
 
 def forecast(old_new: Tensor, new_new: Tensor, residual: Tensor, ridge: float, old_outputs: int) -> Tensor:
-    """K_old,new (K_new,new + ridge I)^-1 (targets - outputs): the change of old outputs by learning a new task.
+    """K_old,new (K_new,new + ridge I)^-1 (targets - outputs): forecast change of old outputs by learning a new task.
 
-    First order in the parameters, for squared loss on the new images trained to convergence from the present
-    parameters: with ridge 0 by gradient descent, else with weight decay towards the present parameters. Exact where
-    the model is linear in what is trained. The formula is that of Bennani et al. 2020 (arXiv 2006.11942) and Doan et
-    al. 2021 (2010.04003), as a forecast of forgetting that of arXiv 2606.18024.
+    It is of first order in the parameters, for training with squared loss on the new images, to convergence, from the
+    current parameters: by gradient descent with ridge 0, else with weight decay towards the current parameters. It is
+    exact for a model that is linear in its trained parameters. The formula is that of Bennani et al. 2020 (arXiv
+    2006.11942) and Doan et al. 2021 (2010.04003); arXiv 2606.18024 uses it to forecast forgetting.
 
     Args:
-        old_new: (N_old * C_old, N_new * C_new) over pairs of image and output; the outputs of an image stand together.
+        old_new: (N_old * C_old, N_new * C_new) over pairs of image and output, with the outputs of an image adjacent.
         new_new: (N_new * C_new, N_new * C_new), in the same order.
         residual: targets - outputs before learning, (N_new, C_new).
         old_outputs: C_old.
@@ -86,20 +87,20 @@ def forecast(old_new: Tensor, new_new: Tensor, residual: Tensor, ridge: float, o
         (N_old, C_old) in float64, in the unit of the outputs.
 
     Raises:
-        ValueError: the shapes do not fit together.
+        ValueError: the shapes do not match.
     """
     pairs = residual.numel()
     if new_new.shape != (pairs, pairs) or old_new.shape[1] != pairs or len(old_new) % old_outputs:
         shapes = ", ".join(str(tuple(part.shape)) for part in (old_new, new_new, residual))
-        raise ValueError(f"shapes {shapes} do not fit together with {old_outputs} old outputs")
+        raise ValueError(f"shapes {shapes} do not match {old_outputs} old outputs")
     change = old_new.double() @ _coefficients(new_new, residual.flatten(), ridge)
     return change.view(-1, old_outputs)
 
 
 def _coefficients(kernel: Tensor, targets: Tensor, ridge: float) -> Tensor:
-    """a = (K + ridge I)^-1 Y, or K^+ Y with ridge 0, in float64 and the shape of `targets`."""
+    """Solve a = (K + ridge I)^-1 Y, or K^+ Y with ridge 0, in float64 and the shape of `targets`."""
     if ridge < 0:
-        raise ValueError(f"the ridge must not be below 0, but is {ridge}")
+        raise ValueError(f"the ridge must not be negative, but is {ridge}")
     exact, columns = kernel.double(), targets.double().reshape(len(targets), -1)
     if ridge == 0:
         values, vectors = torch.linalg.eigh(exact)

@@ -1,4 +1,4 @@
-"""How outputs depend on each parameter, and what memory that takes: found in one pass over one input."""
+"""Dependence of outputs on each parameter, and memory of a pass, from the shapes of one input."""
 
 import math
 from dataclasses import dataclass
@@ -17,16 +17,16 @@ from ntkcl.ntk.functions import Outputs, Parameters, detached, math_attention
 
 @dataclass(frozen=True)
 class Structure:
-    """How outputs depend on parameters.
+    """Dependence of outputs on parameters.
 
     Args:
-        classes: C.
-        direct: parameters that are the weight of one `F.linear` on one row per input, and nothing else; with the
-            numbers of its outputs and inputs.
-        ordinary: all others that the outputs depend on; with their numbers of elements.
-        dtype: of the outputs.
+        classes: number of outputs C.
+        direct: parameters that are used only as the weight of one `F.linear` on one row per input, with the numbers of
+            its outputs and inputs.
+        ordinary: all other parameters that the outputs depend on, with their numbers of elements.
+        dtype: type of the outputs.
         kept: bytes that the forward pass of one input keeps for the backward pass.
-        largest: bytes of the largest tensor that it makes.
+        largest: bytes of the largest tensor of the forward pass.
     """
 
     classes: int
@@ -37,19 +37,19 @@ class Structure:
     largest: int
 
     def row_bytes(self) -> int:
-        """Bytes that the gradients of one input's C outputs take."""
+        """Bytes of the gradients of one input's C outputs."""
         direct = sum(self.classes * out + inside for out, inside in self.direct.values())
         return self.dtype.itemsize * (self.classes * sum(self.ordinary.values()) + direct)
 
 
 class Linears(TorchFunctionMode):
-    """Within it, weights that `F.linear` uses on a single row get no gradient: a zero added to the output does instead.
+    """Mode in which weights that `F.linear` applies to a single row have no gradient: a zero added to the output does.
 
-    With h the row and delta the gradient of the zero, the gradient of the weight is the outer product of delta and h.
+    If h is the row and delta the gradient of the zero, the gradient of the weight is the outer product of delta and h.
 
     Args:
-        weights: by name, recognized by identity.
-        zeros: one for each weight, as long as its outputs; made where missing.
+        weights: weights by name, recognized by identity.
+        zeros: a zero vector for each weight, as long as its outputs; created if missing.
     """
 
     def __init__(self, weights: Parameters, zeros: Parameters | None = None) -> None:
@@ -76,49 +76,49 @@ class Linears(TorchFunctionMode):
         return out + zero.view(out.shape)
 
 
-class Made(TorchDispatchMode):
-    """Within it, the sizes of the tensors that operations make (not views, not changes in place) are looked at.
+class TensorSizes(TorchDispatchMode):
+    """Mode that records the sizes of new tensors (no views, no changes in place).
 
-    Args:
-        largest: bytes of the largest.
-        kept: bytes of those that are kept for the backward pass, by place; parameters and the like are none of them.
+    Attributes:
+        largest: bytes of the largest tensor.
+        kept: bytes of the tensors that are kept for the backward pass, by storage; parameters and inputs do not count.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.places: set[int] = set()
+        self.storages: set[int] = set()
         self.kept: dict[int, int] = {}
         self.largest = 0
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         """See `TorchDispatchMode`."""
-        made = function(*args, **(kwargs or {}))
-        known = {_place(value) for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)}
-        for value in tree_leaves(made):
-            if isinstance(value, Tensor) and _place(value) not in known:
-                self.places.add(_place(value))
+        results = function(*args, **(kwargs or {}))
+        known = {_storage(value) for value in tree_leaves((args, kwargs)) if isinstance(value, Tensor)}
+        for value in tree_leaves(results):
+            if isinstance(value, Tensor) and _storage(value) not in known:
+                self.storages.add(_storage(value))
                 self.largest = max(self.largest, value.untyped_storage().nbytes())
-        return made
+        return results
 
     def keep(self, value: Tensor) -> Tensor:
-        """A hook for tensors that are saved for the backward pass; detached, or the graph would hold itself."""
-        if _place(value) in self.places:
-            self.kept[_place(value)] = value.untyped_storage().nbytes()
+        """Hook for tensors that are saved for the backward pass. Detaches them, or the graph would contain itself."""
+        if _storage(value) in self.storages:
+            self.kept[_storage(value)] = value.untyped_storage().nbytes()
         return value.detach()
 
 
 def structure_of(parameters: Parameters, outputs: Outputs) -> Structure:
-    """Find out how `outputs` depend on `parameters`, with the shapes of the first input: nothing is computed.
+    """Determine how `outputs` depend on `parameters`, with the shapes of the first input: no values are computed.
 
     Raises:
-        ValueError: the function does not give outputs (B, C) for B rows.
+        ValueError: the function does not map B rows to outputs (B, C).
     """
     shapes = FakeTensorMode(allow_non_fake_inputs=True)
     leaves = {name: shapes.from_tensor(values).requires_grad_() for name, values in detached(parameters).items()}
     inputs = tuple(shapes.from_tensor(values) for values in outputs[:1].inputs)
-    made, linears = Made(), Linears(leaves)
-    hooks = saved_tensors_hooks(made.keep, lambda value: value)
-    with torch.enable_grad(), math_attention(), hooks, shapes, made, linears:
+    sizes, linears = TensorSizes(), Linears(leaves)
+    hooks = saved_tensors_hooks(sizes.keep, lambda value: value)
+    with torch.enable_grad(), math_attention(), hooks, shapes, sizes, linears:
         values = outputs.function(leaves, inputs)
     if values.ndim != 2 or len(values) != 1:
         raise ValueError(f"the function gives outputs of shape {tuple(values.shape)} for one input, not (1, C)")
@@ -131,16 +131,16 @@ def structure_of(parameters: Parameters, outputs: Outputs) -> Structure:
             ordinary[name] = leaf.numel()
         elif through_linear:
             direct[name] = tuple(leaf.shape)
-    return Structure(values.shape[1], direct, ordinary, values.dtype, sum(made.kept.values()), made.largest)
+    return Structure(values.shape[1], direct, ordinary, values.dtype, sum(sizes.kept.values()), sizes.largest)
 
 
 def structures_of(
     parameters: Parameters, left: Outputs, right: Outputs | None, summed: bool
 ) -> tuple[Structure, Structure]:
-    """The structures of both sides, with the parameters that both depend on.
+    """Return the structures of both sides, with the parameters that both depend on.
 
     Raises:
-        ValueError: as `structure_of`; or they are to be summed over classes and differ in their number.
+        ValueError: as for `structure_of`; or the kernel is summed over outputs, and their numbers differ.
     """
     first = structure_of(parameters, left)
     second = first if right is None else structure_of(parameters, right)
@@ -150,7 +150,7 @@ def structures_of(
 
 
 def joined(left: Structure, right: Structure) -> tuple[Structure, Structure]:
-    """Both with the parameters that both depend on, each in the same way: direct if it is so in both."""
+    """Restrict both structures to their common parameters; a parameter is direct if it is direct in both."""
     both = (left.direct.keys() | left.ordinary.keys()) & (right.direct.keys() | right.ordinary.keys())
     direct = {name: shape for name, shape in left.direct.items() if name in both and name in right.direct}
     sizes = {name: math.prod(shape) for s in (left, right) for name, shape in s.direct.items()}
@@ -160,18 +160,18 @@ def joined(left: Structure, right: Structure) -> tuple[Structure, Structure]:
 
 
 def _leaves_behind(values: Tensor) -> set[int]:
-    """Ids of the leaves that `values` were computed from."""
-    waiting, seen, found = [values.grad_fn], set(), set()
+    """Return the ids of the leaves that `values` were computed from."""
+    waiting, visited, found = [values.grad_fn], set(), set()
     while waiting:
         node = waiting.pop()
-        if node is None or node in seen:
+        if node is None or node in visited:
             continue
-        seen.add(node)
+        visited.add(node)
         if hasattr(node, "variable"):
             found.add(id(node.variable))
         waiting += [following for following, _ in node.next_functions]
     return found
 
 
-def _place(value: Tensor) -> int:
+def _storage(value: Tensor) -> int:
     return value.untyped_storage()._cdata

@@ -1,1 +1,1 @@
-"""Parameter-efficient modules: small parts that act on an unmodified timm `VisionTransformer`."""
+"""Parameter-efficient modules that act on an unmodified timm `VisionTransformer`."""

@@ -1,4 +1,4 @@
-"""Bottleneck adapters beside the MLP of every block (AdaptFormer's place; NTK-CL calls them its channel subnetwork)."""
+"""Bottleneck adapters next to the MLP of every block, as in AdaptFormer; the channel subnetwork (S1) of NTK-CL."""
 
 import math
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Adapter(nn.Module):
-    """scale * Up(dropout(ReLU(Down h))), zero at the start.
+    """scale * Up(dropout(ReLU(Down h))), initially zero.
 
     Args:
         dim: width d of the tokens.
@@ -33,21 +33,28 @@ class Adapter(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """What is added to the block's output, (B, N, d)."""
+        """Map tokens (B, N, d) to what is added to the block's output, (B, N, d)."""
         hidden = self.dropout(self.down(tokens).relu())
-        return F.linear(hidden, self.scale * self.up.weight, self.scale * self.up.bias)  # not a pass over all tokens
+        return F.linear(hidden, self.scale * self.up.weight, self.scale * self.up.bias)  # cheaper than scaling tokens
 
 
 class Adapters(nn.ModuleList):
-    """One adapter for every block of a ViT."""
+    """An adapter for every block of a ViT.
+
+    Args:
+        vit: the ViT.
+        width: width of the bottlenecks.
+        scale: factor of the outputs.
+        dropout: probability of dropping a bottleneck unit in training.
+    """
 
     def __init__(self, vit: "VisionTransformer", width: int, scale: float, dropout: float) -> None:
         super().__init__(Adapter(vit.embed_dim, width, scale, dropout) for _ in vit.blocks)
 
     def feature(self, vit: "VisionTransformer", first: FirstBlock) -> Tensor:
-        """The class feature (B, d).
+        """Compute the class feature (B, d).
 
-        With h the input of a block's second half, the block's output is h + MLP(LN2 h) + adapter(h).
+        If h is the input of a block's second half, the block's output is h + MLP(LN2 h) + adapter(h).
         """
         tokens = first.half + first.mlp + self[0](first.half)
         for index in range(1, len(self)):

@@ -11,7 +11,7 @@ class CosineClassifier(nn.Module):
     Args:
         dim: width D of the features.
         classes: number of classes.
-        scale: value that the learned scale starts at.
+        scale: initial value of the learned scale.
     """
 
     def __init__(self, dim: int, classes: int, scale: float = 1.0) -> None:
@@ -20,12 +20,12 @@ class CosineClassifier(nn.Module):
         self.scale = nn.Parameter(torch.tensor([float(scale)]))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, D) to logits (B, classes)."""
+        """Map features (B, D) to logits (B, classes)."""
         return self.scale * F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
 
 
 class GrowingLinear(nn.Module):
-    """A linear head with bias to which classes are added; the rows of earlier classes go on unchanged."""
+    """A linear head with bias to which classes can be added; the rows of earlier classes are kept."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -33,23 +33,23 @@ class GrowingLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(0))
 
     def grow(self, classes: int) -> None:
-        """Add `classes` rows, started as torch starts a linear layer."""
+        """Add `classes` rows, initialized like a linear layer of torch."""
         new = nn.Linear(self.weight.shape[1], classes).to(self.weight)
         self.weight = nn.Parameter(torch.cat((self.weight.data, new.weight.data)))
         self.bias = nn.Parameter(torch.cat((self.bias.data, new.bias.data)))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (B, D) to logits (B, classes)."""
+        """Map features (B, D) to logits (B, classes)."""
         return F.linear(features, self.weight, self.bias)
 
 
 def prototype_scores(features: Tensor, prototypes: Tensor, weights: tuple[float, ...] = (1.0,)) -> Tensor:
-    """Sum over sections of weight * cos(section of the feature, section of the prototype), (B, classes).
+    """Sum over feature parts of weight * cos(part of the feature, part of the prototype), (B, classes).
 
     Args:
-        features: (B, D); D is the number of sections times the width of one.
+        features: (B, D); D is the number of parts times the width of a part.
         prototypes: (classes, D).
-        weights: one weight for each section, in order.
+        weights: weight of each feature part, in order.
     """
     parts = zip(weights, features.chunk(len(weights), 1), prototypes.chunk(len(weights), 1), strict=True)
     return sum(w * F.normalize(f, dim=1) @ F.normalize(p, dim=1).T for w, f, p in parts)

@@ -1,4 +1,4 @@
-"""Prompt tokens made from the image's own tokens in every block (the patch subnetwork of NTK-CL)."""
+"""Prompt tokens that are computed from the image's tokens in every block: the patch subnetwork (S2) of NTK-CL."""
 
 from typing import TYPE_CHECKING
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class PatchPrompt(nn.Module):
-    """P = LN(W h + b): a linear map over the token axis makes `count` prompts of `tokens` tokens.
+    """P = LN(W h + b): a linear map over the token axis computes `count` prompts from `tokens` tokens.
 
-    It starts at zero throughout, including the scale of LN, which blocks the gradients of W, b and of that scale:
-    only the bias of LN learns. As released, then, a block inserts one learned vector `count` times. Where `trainable`,
-    W starts as torch starts a linear map: the prompts are still zero, but all can learn.
+    As released, all parameters start at zero, including the scale of LN. This blocks the gradients of W, b and that
+    scale: only the bias of LN learns, and a block inserts one learned vector `count` times. If `trainable`, W is
+    initialized like a linear layer of torch: the prompts are still zero at first, but all parameters can learn.
     """
 
     def __init__(self, dim: int, tokens: int, count: int, trainable: bool = False) -> None:
@@ -36,17 +36,18 @@ class PatchPrompt(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, N, d) to prompts (B, count, d)."""
+        """Map tokens (B, N, d) to prompts (B, count, d)."""
         return self.norm(self.token_map.weight @ tokens + self.token_map.bias[:, None])
 
 
 class PatchPrompts(nn.ModuleList):
-    """One prompt maker for every block of a ViT.
+    """A `PatchPrompt` for every block of a ViT.
 
     Args:
-        count: prompts per block.
-        scale: factor of the prompts that come in from the block before.
-        trainable: whether the maps that make the prompts can learn; not so in the released code.
+        vit: the ViT.
+        count: number of prompts per block.
+        scale: factor of the prompts that come from the block before.
+        trainable: whether the maps that compute the prompts can learn; false in the released code.
     """
 
     def __init__(self, vit: "VisionTransformer", count: int, scale: float, trainable: bool = False) -> None:
@@ -54,12 +55,12 @@ class PatchPrompts(nn.ModuleList):
         self.scale = scale
 
     def feature(self, vit: "VisionTransformer", first: FirstBlock) -> Tensor:
-        """The class feature (B, d).
+        """Compute the class feature (B, d).
 
-        Prompts enter before LN2 and the MLP. (They stand behind the image's tokens here and behind the class token in
-        the released code: no map of the ViT sees the order.) The MLP half's residual connection adds what came out of
-        the attention half: nothing for the first block's prompts, the incoming ones from then on. The last block's
-        prompts could not reach the class token any more.
+        Prompts are inserted before LN2 and the MLP. They are placed after the image's tokens here, and after the class
+        token in the released code; no map of the ViT depends on the order. The residual connection of the MLP half adds
+        the output of the attention half: nothing for the first block's prompts, the incoming prompts from then on. The
+        last block's prompts cannot reach the class token, so they are not computed.
         """
         tokens, count = first.half + first.mlp, first.half.shape[1]
         if len(self) > 1:

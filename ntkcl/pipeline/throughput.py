@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from ntkcl.backbones.files import build_vit
-from ntkcl.bench.speed import EVALUATED, evaluation_speed, training_speed
+from ntkcl.bench.speed import EVALUATION_BATCH, evaluation_speed, training_speed
 from ntkcl.pipeline.cost import THROUGHPUT, compute_key
 from ntkcl.registry import METHODS
 from ntkcl.runs import Run
@@ -34,7 +34,7 @@ def measure_all(runs: list[Run], device: torch.device) -> Iterator[tuple[Run, di
 
 def _speed(run: Run, device: torch.device) -> dict[str, float]:
     """Images a second in training and in evaluation."""
-    evaluated = EVALUATED
+    evaluated = EVALUATION_BATCH
     if device.type == "cpu":
         few = {"batch_size": min(ON_CPU, run.training.batch_size)}
         run, evaluated = replace(run, training=run.training.model_copy(update=few)), ON_CPU

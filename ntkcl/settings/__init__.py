@@ -1,1 +1,1 @@
-"""The models of all settings, the files under params/ that hold them, and their validation."""
+"""Models of all settings, the files under params/ that contain them, and their validation."""

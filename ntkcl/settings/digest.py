@@ -1,4 +1,4 @@
-"""Names for settings: short hashes of their values."""
+"""Digests: short hashes that identify settings."""
 
 import hashlib
 import json
@@ -8,10 +8,10 @@ from pydantic import BaseModel
 
 
 def digest_of(*parts: Any) -> str:
-    """Twelve hexadecimal digits that name these settings.
+    """Return twelve hexadecimal digits that identify these settings.
 
-    Values equal to their defaults are left out of models: a new setting whose default keeps the old behaviour
-    must not make weeks of finished runs look outdated.
+    Values that equal their defaults are left out of models: a new setting whose default keeps the old behavior must not
+    outdate weeks of finished runs.
     """
     plain = [p.model_dump(mode="json", exclude_defaults=True) if isinstance(p, BaseModel) else p for p in parts]
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]

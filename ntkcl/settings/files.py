@@ -26,21 +26,21 @@ def _read_yaml(path: Path, kind: str) -> Any:
 
 @cache
 def load_study(name: str) -> Study:
-    """The study `name`."""
+    """Read the study `name`."""
     path = PARAMS / "studies" / f"{name}.yaml"
     return validated(Study, _read_yaml(path, "study"), str(path))
 
 
 @cache
 def load_dataset(name: str) -> Dataset:
-    """The dataset `name`."""
+    """Read the dataset `name`."""
     path = PARAMS / "datasets" / f"{name}.yaml"
     return validated(Dataset, _read_yaml(path, "dataset"), str(path))
 
 
 @cache
 def load_backbone(name: str) -> Backbone:
-    """The backbone `name`."""
+    """Read the backbone `name`."""
     path = PARAMS / "backbones.yaml"
     backbones = _read_yaml(path, "file")
     if name not in backbones:
@@ -50,7 +50,7 @@ def load_backbone(name: str) -> Backbone:
 
 @cache
 def load_method(name: str) -> Method:
-    """The method `name`, with the variants of `NAME/ablations.yaml` if there are any."""
+    """Read the method `name`, with the variants of `NAME/ablations.yaml` if there are any."""
     path = PARAMS / "methods" / f"{name}.yaml"
     method = validated(Method, _read_yaml(path, "method"), str(path))
     if (ablations := PARAMS / "methods" / name / "ablations.yaml").exists():

@@ -1,4 +1,4 @@
-"""The models of everything a person can set: the one source of names, types and defaults.
+"""The models of all settings: the one source of names, types and defaults. docs/settings.md is generated from them.
 
 A file under `params/` is one of these models in YAML. A method's own settings are a model in the method's file.
 """
@@ -18,97 +18,111 @@ Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 
 class Model(BaseModel):
-    """Base of all settings: an unknown key is an error, and nothing changes after validation."""
+    """Base of all settings: an unknown key is an error, and values are fixed after validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Training(Model):
-    """How the loop trains each task. The defaults are the published protocol for CIFAR-100."""
+    """Settings of the training loop. The defaults are the published protocol for CIFAR-100."""
 
-    optimizer: Literal["sgd", "adamw"] = "sgd"
-    lr: Positive = 0.025
-    first_lr: Positive | None = Field(None, description="learning rate of the first task; `lr` where not given")
-    epochs: Annotated[int, Field(ge=0)] = 20
-    first_epochs: Annotated[int, Field(ge=0)] | None = Field(None, description="epochs of the first task")
-    batch_size: Count = 16
-    momentum: Fraction = 0.9
-    weight_decay: NotNegative = 5e-4
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="stepped once an epoch")
-    min_lr: NotNegative = 0.0
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimizer; each task has a new one")
+    lr: Positive = Field(0.025, description="initial learning rate of each task")
+    first_lr: Positive | None = Field(None, description="learning rate of the first task; `lr` by default")
+    epochs: Annotated[int, Field(ge=0)] = Field(20, description="epochs of each task")
+    first_epochs: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="epochs of the first task; `epochs` by default"
+    )
+    batch_size: Count = Field(16, description="images of a step, of all GPUs together")
+    momentum: Fraction = Field(0.9, description="momentum of sgd")
+    weight_decay: NotNegative = Field(5e-4, description="weight decay of the trained parameters")
+    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate schedule, one step per epoch")
+    min_lr: NotNegative = Field(0.0, description="learning rate at the end of the cosine schedule")
     train_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="of each class's training images that are used, drawn by the run's seed; at least one image"
+        1.0,
+        description="fraction of each class's training images in use, sampled by the run's seed; at least one image",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the ViT's products (autocast); auto: bfloat16 on a GPU that has it, else float32"
+        "auto", description="precision of the ViT (autocast); auto: bfloat16 on a GPU that supports it, else float32"
     )
 
 
 class Preprocessing(Model):
-    """How images are seen, in training and in testing. The defaults are the published protocol.
+    """Settings of image preprocessing, in training and evaluation. The defaults are the published protocol.
 
-    Images come to a learner as squares of the backbone's size, in [0, 1], then minus `mean` over `std`.
+    Images become squares of the backbone's size with values in [0, 1]. Then `mean` is subtracted, and they are divided
+    by `std`.
     """
 
-    train_crop: Literal["random", "center"] = Field("random", description="random: a box of random area and shape")
-    scale: tuple[Positive, Positive] = Field((0.05, 1.0), description="share of the image in a random crop")
-    ratio: tuple[Positive, Positive] = Field((3 / 4, 4 / 3), description="width by height of a random crop")
-    train_interpolation: Interpolation = "bilinear"
-    hflip: Annotated[float, Field(ge=0, le=1)] = Field(0.5, description="probability of a mirrored training image")
-    crop_pct: Annotated[float, Field(gt=0, le=1)] = Field(
-        224 / 256, description="side of the centre crop by the short side of the resized image"
+    train_crop: Literal["random", "center"] = Field(
+        "random", description="training crop; random: a box of random area and aspect ratio; center: as in evaluation"
     )
-    interpolation: Interpolation = Field("bicubic", description="of the resizing before the centre crop")
-    exif_rotation: bool = Field(True, description="turn photographs as their EXIF data say; the paper's code does not")
-    mean: Annotated[tuple[float, ...], Field(min_length=1)] = Field((0.0,), description="one number, or one a channel")
-    std: Annotated[tuple[Positive, ...], Field(min_length=1)] = (1.0,)
+    scale: tuple[Positive, Positive] = Field((0.05, 1.0), description="area of a random crop / area of the image")
+    ratio: tuple[Positive, Positive] = Field((3 / 4, 4 / 3), description="width / height of a random crop")
+    train_interpolation: Interpolation = Field("bilinear", description="interpolation of random crops")
+    hflip: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.5, description="probability of a horizontal flip of a training image"
+    )
+    crop_pct: Annotated[float, Field(gt=0, le=1)] = Field(
+        224 / 256, description="side of the center crop, divided by the short side of the resized image"
+    )
+    interpolation: Interpolation = Field("bicubic", description="interpolation of the resizing before the center crop")
+    exif_rotation: bool = Field(True, description="rotate images by their EXIF data; the paper's code does not")
+    mean: Annotated[tuple[float, ...], Field(min_length=1)] = Field(
+        (0.0,), description="mean to subtract: one number, or one per channel"
+    )
+    std: Annotated[tuple[Positive, ...], Field(min_length=1)] = Field(
+        (1.0,), description="standard deviation to divide by: one number, or one per channel"
+    )
 
 
 class File(Model):
-    """A file that is fetched, or that a person puts into the folder of downloads.
+    """A file to download, or that the user puts into the folder of downloads.
 
-    A file is accepted when it fits every checksum given here; the sha256 of one that has none is recorded in
-    `params/checksums.json` when it first comes, and enforced from then on.
+    A file is accepted if it fits every checksum given here. The sha256 of a file without one is recorded in
+    `params/checksums.json` at its first use, and enforced from then on.
     """
 
-    urls: list[str] = Field([], description="tried in order; {revision} is the one recorded, or main")
-    by_hand: str = Field("", description="where a person finds it, if no program can fetch it")
-    size: Count | None = Field(None, description="bytes, exactly")
-    approx_bytes: Annotated[int, Field(ge=0)] | None = Field(None, description="bytes, roughly: to estimate costs")
-    sha256: Hexadecimal | None = None
-    md5: Hexadecimal | None = None
-    git_blob: Hexadecimal | None = Field(None, description="the name that git gives to this content")
+    urls: list[str] = Field([], description="addresses, tried in order; {revision} is the recorded revision, or main")
+    by_hand: str = Field("", description="where the user can get the file, if no program can download it")
+    size: Count | None = Field(None, description="exact size in bytes")
+    approx_bytes: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="approximate size in bytes, to estimate costs"
+    )
+    sha256: Hexadecimal | None = Field(None, description="sha256 of the content")
+    md5: Hexadecimal | None = Field(None, description="md5 of the content")
+    git_blob: Hexadecimal | None = Field(None, description="git's blob hash of the content")
 
     @model_validator(mode="after")
-    def _can_be_had(self) -> "File":
+    def _has_origin(self) -> "File":
         if not self.urls and not self.by_hand:
             raise ValueError("say where the file is: give urls, or by_hand")
         return self
 
 
 class Counts(Model):
-    """How many images a dataset has, after its split."""
+    """Number of images of a dataset, after its split."""
 
-    train: Count
-    test: Count
-    exact: bool = Field(True, description="published and enforced; otherwise a number for estimates alone")
+    train: Count = Field(description="number of training images")
+    test: Count = Field(description="number of test images")
+    exact: bool = Field(True, description="true: published numbers, enforced; false: only for estimates")
 
 
 class Dataset(Model):
-    """A dataset and how it is cut into tasks: `params/datasets/NAME.yaml`."""
+    """A dataset and its division into tasks: `params/datasets/NAME.yaml`."""
 
     label: str = Field(description="name in tables")
-    source: Name = Field(description="the module of `ntkcl.data` that makes it")
-    options: dict[str, Any] = Field({}, description="settings of that module, checked by it")
-    files: dict[str, File] = Field({}, description="what is fetched before, by file name")
-    preprocessing: dict[str, Any] = Field({}, description="settings of `Preprocessing`; they override the backbone's")
-    counts: Counts | None = None
-    terms: str = Field("", description="licence or terms of use, as far as known")
-    classes: Count
-    first_task_classes: Count = Field(description="classes of the first task")
-    classes_per_task: Count = Field(description="classes of each later task")
-    class_order_seed: int | None = Field(None, description="numpy seed of the class order; the run's seed if not given")
-    note: str = Field("", description="what a reader of the tables must know about it")
+    source: Name = Field(description="module of `ntkcl/data/sources/` that creates the images")
+    options: dict[str, Any] = Field({}, description="options of the source")
+    files: dict[str, File] = Field({}, description="files to download, by name")
+    preprocessing: dict[str, Any] = Field({}, description="settings of Preprocessing; override those of the backbone")
+    counts: Counts | None = Field(None, description="number of images")
+    terms: str = Field("", description="license or terms of use, as far as known")
+    classes: Count = Field(description="number of classes")
+    first_task_classes: Count = Field(description="number of classes of the first task")
+    classes_per_task: Count = Field(description="number of classes of each later task")
+    class_order_seed: int | None = Field(None, description="numpy seed of the class order; the run's seed by default")
+    note: str = Field("", description="note below the tables")
 
     @model_validator(mode="after")
     def _classes_fit_tasks(self) -> "Dataset":
@@ -122,7 +136,7 @@ class Dataset(Model):
 
     @property
     def task_sizes(self) -> list[int]:
-        """Classes of each task, in order."""
+        """Number of classes of each task, in order."""
         return [self.first_task_classes] + [self.classes_per_task] * (
             (self.classes - self.first_task_classes) // self.classes_per_task
         )
@@ -131,32 +145,32 @@ class Dataset(Model):
 class Architecture(Model):
     """A timm `VisionTransformer`, by the names of its constructor."""
 
-    img_size: Count
-    patch_size: Count
-    in_chans: Count
-    embed_dim: Count
-    depth: Count
-    num_heads: Count
-    mlp_ratio: Positive
+    img_size: Count = Field(description="side of the square images, in pixels")
+    patch_size: Count = Field(description="side of the square patches, in pixels")
+    in_chans: Count = Field(description="channels of the images: 1 (grayscale) or 3 (color)")
+    embed_dim: Count = Field(description="width of the tokens")
+    depth: Count = Field(description="number of blocks")
+    num_heads: Count = Field(description="attention heads of each block")
+    mlp_ratio: Positive = Field(description="width of each block's MLP, divided by that of the tokens")
 
 
 class Pretraining(Model):
-    """How a backbone of our own is pre-trained, by classification of `dataset`."""
+    """Recipe of pre-training a backbone by classification of `dataset`, with AdamW and a cosine schedule."""
 
-    dataset: Name
-    seed: int = 0
-    steps: Count = 2000
-    batch_size: Count = 64
-    lr: Positive = 3e-3
-    weight_decay: NotNegative = 0.05
-    label_smoothing: Fraction = 0.1
-    rotation: NotNegative = Field(15.0, description="degrees, uniform in +-")
-    shear: NotNegative = 0.25
-    scale: tuple[Positive, Positive] = (0.75, 1.4)
-    shift: NotNegative = Field(0.12, description="fraction of the image side, uniform in +-")
+    dataset: Name = Field(description="dataset to classify")
+    seed: int = Field(0, description="seed of weights, batches and augmentation")
+    steps: Count = Field(2000, description="number of training steps")
+    batch_size: Count = Field(64, description="images of a step")
+    lr: Positive = Field(3e-3, description="initial learning rate")
+    weight_decay: NotNegative = Field(0.05, description="weight decay of AdamW")
+    label_smoothing: Fraction = Field(0.1, description="label smoothing of the cross entropy")
+    rotation: NotNegative = Field(15.0, description="largest rotation in degrees, either way")
+    shear: NotNegative = Field(0.25, description="largest shear, either way")
+    scale: tuple[Positive, Positive] = Field((0.75, 1.4), description="smallest and largest scaling")
+    shift: NotNegative = Field(0.12, description="largest shift, as a fraction of the image side, either way")
     elastic: NotNegative = Field(0.06, description="size of the smooth random displacement, in half image sides")
-    stroke: Fraction = Field(0.5, description="probability that strokes are thickened or thinned by a pixel")
-    blur: Fraction = Field(0.5, description="probability that an image is seen as if at a quarter of its resolution")
+    stroke: Fraction = Field(0.5, description="probability that strokes become up to a pixel thicker or thinner")
+    blur: Fraction = Field(0.5, description="probability of a blur, as by a quarter of the resolution")
     noise: NotNegative = Field(0.15, description="largest standard deviation of the pixel noise")
 
 
@@ -164,12 +178,12 @@ class Weights(Model):
     """Published weights of a timm model."""
 
     timm: Annotated[str, Field(pattern=r"^[a-z0-9_]+\.[a-z0-9_]+$")] = Field(
-        description="the full name with its tag: a bare name has meant several weights over time"
+        description="full name in timm with its tag, since weights without a tag have changed over time"
     )
     files: Annotated[dict[str, File], Field(min_length=1, max_length=1)] = Field(
         description="one safetensors file, by its name in the folder of downloads"
     )
-    terms: str = ""
+    terms: str = Field("", description="license or terms of use")
 
 
 class Backbone(Model):
@@ -179,8 +193,8 @@ class Backbone(Model):
     package (`shipped`), or else by the pipeline.
     """
 
-    label: str
-    architecture: Architecture
+    label: str = Field(description="name in tables")
+    architecture: Architecture = Field(description="shape of the ViT")
     preprocessing: dict[str, Any] = Field({}, description="settings of `Preprocessing` that it is used with")
     pretraining: Pretraining | None = Field(None, description="recipe of the pre-training")
     shipped: Sha256 | None = Field(None, description="fingerprint of the weights in the package, which are used")
@@ -201,42 +215,44 @@ class Backbone(Model):
 
 
 class Overrides(Model):
-    """Settings of a learner, of the training loop and of images, each checked by the model it belongs to."""
+    """Settings of a learner, of Training and of Preprocessing, each validated by its model."""
 
-    settings: dict[str, Any] = {}
-    training: dict[str, Any] = {}
-    preprocessing: dict[str, Any] = {}
+    settings: dict[str, Any] = Field({}, description="settings of the learner")
+    training: dict[str, Any] = Field({}, description="settings of Training")
+    preprocessing: dict[str, Any] = Field({}, description="settings of Preprocessing")
 
 
 class Variant(Overrides):
-    """A method with some settings overridden, under a name of its own."""
+    """A method with overrides, under a name of its own."""
 
-    label: str = Field("", description="what it changes, in tables; its name if not given")
+    label: str = Field("", description="label of the change in tables; the variant's name by default")
 
 
 class Ablations(Model):
     """More variants of a method: `params/methods/NAME/ablations.yaml`, without the key `variants`."""
 
-    variants: dict[str, Variant]
+    variants: dict[str, Variant] = Field(description="variants by name")
 
 
 class OtherDatasets(Overrides):
-    """The settings of a method for datasets that it does not list."""
+    """Settings of a method for the datasets that it does not list."""
 
-    note: str = Field("the defaults of the learner", description="what these settings are, for `ntkcl check`")
+    note: str = Field("the defaults of the learner", description="origin of these settings, printed by `ntkcl check`")
 
 
 class Method(Overrides):
-    """A method as you name it: `params/methods/NAME.yaml`.
+    """A learner with settings: `params/methods/NAME.yaml`.
 
-    `settings` and `training` apply to every dataset. `datasets.NAME` overrides them for one dataset, `other_datasets`
-    for those that are not listed, and a variant overrides both. Variants are in `variants`, or, with labels, in
-    `params/methods/NAME/ablations.yaml`; those that are named after their settings need no entry.
+    `settings`, `training` and `preprocessing` apply to every dataset. `datasets.NAME` overrides them for one dataset,
+    `other_datasets` for datasets that are not listed, and a variant overrides both. Variants are in `variants` or, with
+    labels, in `params/methods/NAME/ablations.yaml`. Variants whose names spell their settings need no entry.
     """
 
     label: str = Field(description="name in tables")
-    learner: Name = Field(description="the learner in `ntkcl/methods/`")
-    protocol: Literal["incremental", "joint"] = Field("incremental", description="joint: all classes in one task")
-    datasets: dict[str, Overrides] = {}
-    other_datasets: OtherDatasets = OtherDatasets()
-    variants: dict[str, Variant] = {}
+    learner: Name = Field(description="module of `ntkcl/methods/` with the learner")
+    protocol: Literal["incremental", "joint"] = Field(
+        "incremental", description="incremental: task after task; joint: all classes in one task"
+    )
+    datasets: dict[str, Overrides] = Field({}, description="overrides for single datasets, by name")
+    other_datasets: OtherDatasets = Field(OtherDatasets(), description="overrides for datasets that are not listed")
+    variants: dict[str, Variant] = Field({}, description="variants by name")

@@ -1,4 +1,4 @@
-"""The model of a study: what is run, and what is reported."""
+"""The model of a study: a list of runs, and what is reported about them."""
 
 from typing import Annotated
 
@@ -9,26 +9,26 @@ from ntkcl.settings.variants import Value, grid_names
 
 
 class PublishedTable(Model):
-    """A table of a paper: the methods in rows, the datasets in columns."""
+    """A table of a paper, with methods in rows and datasets in columns."""
 
-    title: str
-    backbone: Name
-    datasets: Annotated[list[Name], Field(min_length=1)]
+    title: str = Field(description="caption of the table")
+    backbone: Name = Field(description="backbone of all its numbers")
+    datasets: Annotated[list[Name], Field(min_length=1)] = Field(description="columns, in order")
 
 
 class Ablation(Model):
     """A group of rows of the ablation table."""
 
-    title: str
-    variants: Annotated[list[str], Field(min_length=1)]
+    title: str = Field(description="heading of the group")
+    variants: Annotated[list[str], Field(min_length=1)] = Field(description="rows, in order")
 
 
 class Grid(Model):
-    """All combinations of some values of a method's settings; each is a variant that is named after its values."""
+    """All combinations of some values of a method's settings. Each is a variant whose name spells its values."""
 
-    method: Name
+    method: Name = Field(description="method that the variants belong to")
     values: Annotated[dict[Name, Annotated[list[Value], Field(min_length=1)]], Field(min_length=1)] = Field(
-        description="settings of the learner, of training or of preprocessing"
+        description="values of each setting of the learner, of Training or of Preprocessing"
     )
 
     @property
@@ -40,33 +40,33 @@ class Grid(Model):
 class Sweep(Model):
     """A factor that variants change step by step."""
 
-    title: str
-    axis: str = Field(description="the words at the axis: what the values are")
-    points: Annotated[dict[str, float], Field(min_length=2)] = Field(description="the value of each variant")
+    title: str = Field(description="title of the figure's column")
+    axis: str = Field(description="label of the horizontal axis")
+    points: Annotated[dict[str, float], Field(min_length=2)] = Field(description="value of the factor for each variant")
 
 
 class Study(Model):
-    """A list of runs and what is reported of them: `params/studies/NAME.yaml`. It changes no setting.
+    """A list of runs, and what is reported about them: `params/studies/NAME.yaml`. It changes no setting.
 
-    `variants` stand in its tables; those of ablations and sweeps are compared with the `reference`.
+    Its tables show `variants` and `grids`. The variants of ablations and sweeps are compared with the `reference`.
     """
 
-    title: str
-    published: str = Field("", description="a CSV under params/ with a paper's numbers, to stand beside ours")
+    title: str = Field(description="title of the report")
+    published: str = Field("", description="CSV file under params/ with a paper's numbers, shown next to ours")
     tables: dict[Name, PublishedTable] = Field({}, description="the paper's tables, by number")
-    datasets: Annotated[list[Name], Field(min_length=1)]
-    backbones: Annotated[list[Name], Field(min_length=1)]
+    datasets: Annotated[list[Name], Field(min_length=1)] = Field(description="datasets of the runs")
+    backbones: Annotated[list[Name], Field(min_length=1)] = Field(description="backbones of the runs")
     variants: list[str] = Field([], description="variants in the tables")
     grids: list[Grid] = Field([], description="more variants for the tables, such as candidates for tuning")
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
-    reference: str | None = Field(None, description="the variant that ablations and sweeps start from")
-    ablations: list[Ablation] = Field([])
-    sweeps: dict[Name, Sweep] = Field({})
-    kernels: list[str] = Field([], description="variants beside those of the sweeps whose kernels are measured")
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(description="seeds of the runs")
+    reference: str | None = Field(None, description="variant that ablations and sweeps are compared with")
+    ablations: list[Ablation] = Field([], description="groups of variants that change one part of the reference")
+    sweeps: dict[Name, Sweep] = Field({}, description="factors that are varied, by name")
+    kernels: list[str] = Field([], description="variants whose kernels are measured, besides those of the sweeps")
 
     @property
     def table_variants(self) -> list[str]:
-        """The variants in the tables: those listed, then those of the grids."""
+        """The variants in the tables: the listed ones, then the variants of the grids."""
         return list(dict.fromkeys([*self.variants, *(variant for grid in self.grids for variant in grid.variants)]))
 
     @property
@@ -85,19 +85,19 @@ class Study(Model):
     @classmethod
     def _each_once(cls, values: list) -> list:
         if twice := [value for value in values if values.count(value) > 1]:
-            raise ValueError(f"{twice[0]} stands there twice; name each once")
+            raise ValueError(f"{twice[0]} is listed twice; remove one of them")
         return values
 
     @model_validator(mode="after")
     def _has_variants(self) -> "Study":
         if not self.table_variants:
-            raise ValueError("name at least one of variants, or a grid")
+            raise ValueError("no variant to run; list one in variants, or add a grid")
         return self
 
     @model_validator(mode="after")
     def _has_reference(self) -> "Study":
         if (self.ablations or self.sweeps) and self.reference not in self.variants:
             raise ValueError(
-                f"reference is {self.reference}: name one of variants, to compare ablations and sweeps with"
+                f"reference is {self.reference}; give one of variants, to compare ablations and sweeps with"
             )
         return self

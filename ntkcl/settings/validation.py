@@ -1,4 +1,4 @@
-"""Settings that people wrote, checked against their models."""
+"""Validation of settings, with errors of one line."""
 
 from typing import Any, TypeVar
 
@@ -11,15 +11,21 @@ ModelType = TypeVar("ModelType", bound=BaseModel)
 
 
 def validated(model: type[ModelType], content: Any, where: str) -> ModelType:
-    """`content` as a `model`.
+    """Validate `content` and return it as a `model`.
+
+    Args:
+        model: the model.
+        content: settings in plain types, as YAML gives them.
+        where: file or place of the settings, for the error.
 
     Raises:
-        UserError: the first thing that is wrong, with `where` it stands and the nearest valid name of an unknown key.
+        UserError: `content` does not fit the model. The message has the first problem, and for an unknown key the
+            nearest valid one.
     """
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        # a misspelt key is often missing under its right name too: say the former
+        # a misspelled key is often also missing under its correct name: report the misspelled one
         first = min(error.errors(), key=lambda item: item["type"] != "extra_forbidden")
         place = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
@@ -30,10 +36,10 @@ def validated(model: type[ModelType], content: Any, where: str) -> ModelType:
 
 
 def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the model that lies at `place` inside `model`."""
+    """Return the valid keys of the model at `place` inside `model`."""
     for part, tag in zip(place, (*place, None)[1:], strict=True):
         field = model.model_fields.get(str(part))
-        if field is None:  # a key of a mapping such as `datasets`, or the tag of a union: its model is found already
+        if field is None:  # a key of a mapping such as `datasets`, or the tag of a union: keep `model`
             continue
         candidates = [field.annotation, *getattr(field.annotation, "__args__", ())]
         models = [one for one in candidates if isinstance(one, type) and issubclass(one, BaseModel)]
@@ -43,5 +49,5 @@ def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str
 
 
 def _values_of(field: FieldInfo) -> tuple[Any, ...]:
-    """The values of a literal."""
+    """Return the values of a literal."""
     return getattr(field.annotation, "__args__", ())

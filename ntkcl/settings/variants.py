@@ -1,6 +1,7 @@
-"""Variants named after the settings that they change, as in `ntk_cl/first_lr_0.05-lr_0.005`.
+"""Names of variants that spell the settings that they change, such as `ntk_cl/first_lr_0.05-lr_0.005`.
 
-The name alone determines the settings: KEY_VALUE pairs joined by hyphens. Grids and sweeps need no other definition.
+The name alone determines the settings: KEY_VALUE pairs in alphabetical order, joined by hyphens. Grids and sweeps need
+no other definition.
 """
 
 import re
@@ -14,7 +15,7 @@ Value = bool | int | float | str
 
 
 def grid_names(values: Mapping[str, Sequence[Value]]) -> list[str]:
-    """Names of all combinations of `values`, the last key varying fastest."""
+    """Return the names of all combinations of `values`; the last key varies fastest."""
     return [
         "-".join(sorted(f"{key}_{format_value(value)}" for key, value in zip(values, combination, strict=True)))
         for combination in product(*values.values())
@@ -22,15 +23,15 @@ def grid_names(values: Mapping[str, Sequence[Value]]) -> list[str]:
 
 
 def settings_in_name(name: str, models: Mapping[str, type[Model]], where: str) -> dict[str, dict[str, Value]]:
-    """Read the settings that a variant's `name` consists of.
+    """Return the settings that a variant's `name` spells.
 
     Args:
         name: the part of the variant after the method, such as "first_lr_0.05-lr_0.005".
-        models: the models that the settings belong to, by section ("settings", "training", "preprocessing").
-        where: what the name belongs to, for errors.
+        models: models of the settings, by section ("settings", "training", "preprocessing").
+        where: description of the variant, for errors.
 
     Returns:
-        The settings of each section.
+        The settings, by section.
 
     Raises:
         UserError: a part of the name is not a setting with its value, or a value is not written in its short form.
@@ -52,7 +53,7 @@ def settings_in_name(name: str, models: Mapping[str, type[Model]], where: str) -
 
 
 def format_value(value: Value) -> str:
-    """The short form of a value in a name: true, 16, 0.05, sum."""
+    """Return the short form of a value in a name: true, 16, 0.05, sum."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):

@@ -1,1 +1,1 @@
-"""Files: written whole or not at all, tensors with metadata, locks, provenance."""
+"""Files that are written completely or not at all, tensors with metadata, locks, provenance."""

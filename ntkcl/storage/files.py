@@ -1,4 +1,4 @@
-"""Writing files so that nobody ever sees half of one."""
+"""Files that are written completely or not at all."""
 
 import contextlib
 import json
@@ -12,10 +12,10 @@ from ntkcl.errors import UserError
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then move it there whole.
+    """Let `write` fill a temporary file next to `path`, then rename it to `path`.
 
     Raises:
-        UserError: the file cannot be written (full disk, no permission); the previous file, if any, is untouched.
+        UserError: the file cannot be written (full disk, no permission). An existing file at `path` is unchanged.
     """
     host = socket.gethostname()
     temporary = path.with_name(f".{path.name}.{host}-{os.getpid()}.partial")
@@ -32,7 +32,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         reason = error.strerror or str(error)
         raise UserError(
             f"cannot write {path}: {reason}; free space or fix the permission, then run the same command again "
-            "(what was finished stays)"
+            "(finished files are kept)"
         ) from error
     finally:
         with contextlib.suppress(OSError):
@@ -46,7 +46,7 @@ def _is_alive(process: int) -> bool:
         return False
     except PermissionError:
         return True
-    return process != os.getpid()  # a left-over of an earlier process with our own number
+    return process != os.getpid()  # else: left over by an earlier process with our number
 
 
 def write_text(path: Path, text: str) -> None:
@@ -55,7 +55,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON atomically: sorted keys, two spaces, a final newline; equal content gives equal bytes."""
+    """Write JSON atomically, with sorted keys, two spaces and a final newline; equal content gives equal bytes."""
     write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
@@ -68,6 +68,6 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; run the step that makes it (`snakemake --cores all {path}`)") from error
+        raise UserError(f"{path} is missing; run the step that writes it (`snakemake --cores all {path}`)") from error
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); delete it and run the step that makes it") from error
+        raise UserError(f"{path} is not valid JSON ({error}); delete it and run the step that writes it") from error

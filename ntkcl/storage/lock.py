@@ -1,4 +1,4 @@
-"""One process at a time."""
+"""Locks between processes."""
 
 import fcntl
 import sys
@@ -10,35 +10,35 @@ from filelock import FileLock, Timeout
 
 from ntkcl.errors import UserError
 
-_held = []
+_locks = []  # open files; the operating system releases them when the process ends
 
 
 def lock_until_exit(path: Path) -> None:
     """Lock `path` until this process ends, however it ends: Snakemake's own lock outlives a kill.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process has locked it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("w")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        raise UserError(f"another pipeline runs in this folder (it holds {path}); wait for it or stop it") from error
-    _held.append(file)
+        raise UserError(f"another pipeline runs in this folder (it locked {path}); wait for it or stop it") from error
+    _locks.append(file)
 
 
 @contextmanager
 def exclusive(path: Path, doing: str, remedy: str) -> Iterator[bool]:
-    """Do something while no other process, here or on another machine of a shared folder, does it.
+    """Keep other processes, here or on another machine with the same folder, out of a block of code.
 
     Args:
-        path: the file that stands for it.
-        doing: what a waiting person is told that the other process does.
-        remedy: what a person can do where `path` cannot be written, as an imperative.
+        path: the lock file.
+        doing: activity of the other process, for the message to a waiting user, such as "prepares digits".
+        remedy: advice for the error if `path` cannot be written, as an imperative.
 
     Yields:
-        Whether another process had to be waited for: then it may be done already.
+        True if another process had to be waited for: it may have done the work already.
 
     Raises:
         UserError: `path` cannot be written.

@@ -1,4 +1,4 @@
-"""Where a number came from: device, versions, commit."""
+"""Provenance of results: device, versions, commit."""
 
 import platform
 import subprocess
@@ -9,11 +9,11 @@ PACKAGES = ("ntkcl", "torch", "timm", "numpy")
 
 
 def provenance(device: str, precision: str) -> dict:
-    """What is recorded with each state: device name, Python and package versions, commit of the code.
+    """Return what is recorded with each result: device name, Python and package versions, commit of the code.
 
     Args:
         device: a torch device type, "cpu" or "cuda".
-        precision: of the backbone's products; the device is said to compute in it, unless it is "float32".
+        precision: precision of the backbone; added to the device name unless it is "float32".
     """
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     name = device_name(device) if precision == "float32" else f"{device_name(device)} in {precision}"
@@ -21,7 +21,7 @@ def provenance(device: str, precision: str) -> dict:
 
 
 def device_name(device: str) -> str:
-    """The processor's or the GPU's own name."""
+    """Return the name of the processor or the GPU."""
     if device == "cuda":
         import torch
 
@@ -33,7 +33,7 @@ def device_name(device: str) -> str:
 
 
 def commit() -> str:
-    """The commit of the code that runs, with '+' for changes that are not committed; 'unknown' outside a checkout."""
+    """Return the commit of the running code, with '+' if it has uncommitted changes; 'unknown' outside a checkout."""
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:

@@ -1,4 +1,4 @@
-"""Tensor files: safetensors with what is known about the tensors; written whole, and refused where they do not fit."""
+"""Tensor files: safetensors with metadata, written completely or not at all, and checked when they are read."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from ntkcl.storage.files import write_atomically
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
-    """Write tensors and what is known about them atomically; equal content gives equal bytes.
+    """Write tensors and metadata atomically; equal content gives equal bytes.
 
     The metadata is one JSON string under one key, since safetensors writes several keys in a random order.
 
@@ -28,7 +28,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, An
 def read_tensors(
     path: Path, file_format: str, version: int, digest: str | None, remedy: str
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The tensors in `path` and what is known about them; arguments and errors as in `checked_metadata`."""
+    """Read the tensors in `path` and their metadata; arguments and errors as in `checked_metadata`."""
     metadata, names = checked_metadata(path, file_format, version, digest, remedy)
     try:
         with safe_open(path, framework="pt") as file:
@@ -40,17 +40,17 @@ def read_tensors(
 def checked_metadata(
     path: Path, file_format: str, version: int, digest: str | None, remedy: str
 ) -> tuple[dict[str, Any], list[str]]:
-    """What is known about the tensors in `path`, and their names, without reading them.
+    """Read the metadata in `path` and the names of its tensors, but not the tensors.
 
     Args:
-        path: a file that `write_tensors` wrote with `format`, `version` and `digest` in its metadata.
-        file_format: the format that is expected.
-        version: the version that is expected.
-        digest: names the present settings; None where any will do.
-        remedy: what a person can do where the file does not fit, as an imperative.
+        path: a file from `write_tensors` with `format`, `version` and `digest` in its metadata.
+        file_format: expected format.
+        version: expected version.
+        digest: digest of the current settings; None accepts any.
+        remedy: advice for the error, as an imperative.
 
     Raises:
-        UserError: the file is missing, damaged, of another format, or was made with other settings.
+        UserError: the file is missing or damaged, has another format, or was written with other settings.
     """
     if not path.is_file():
         raise UserError(f"{path} is missing; {remedy}")
@@ -68,10 +68,10 @@ def checked_metadata(
 
 
 def add_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`tensors` with names that begin with `prefix`."""
+    """Return `tensors` with `prefix` added to their names."""
     return {f"{prefix}/{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def strip_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The `tensors` whose names begin with `prefix`, without it."""
+    """Return the `tensors` whose names begin with `prefix`, without the prefix."""
     return {name.removeprefix(f"{prefix}/"): t for name, t in tensors.items() if name.startswith(f"{prefix}/")}

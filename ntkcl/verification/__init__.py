@@ -1,1 +1,1 @@
-"""Replays of trajectories that a method's official code computed, one module a method."""
+"""Replays of trajectories that a method's official code computed; a module for each method."""

@@ -1,4 +1,4 @@
-"""Replay a trajectory that was computed elsewhere and measure the disagreement."""
+"""Replay of a trajectory of the authors' code, to measure the differences."""
 
 import json
 import re
@@ -30,7 +30,7 @@ RENAMES = [
 ]
 TERMS = {"ce_channel", "ce_patch", "ce_hybrid", "info_nce", "dissimilarity", "regularization", "total", "lr"}
 COLUMNS = {"l2_to_previous": "regularization"}
-# what numpy, timm and torch raise on a file of another kind
+# exceptions of numpy, timm and torch on other files
 NOT_A_TRAJECTORY = (LookupError, ValueError, TypeError, AssertionError, BadZipFile, EOFError, RuntimeError, OSError)
 RECIPE = re.compile(
     r"0\.5 \* kron\(RandomState\(\[seed, 2, class\]\)\.rand\((\d+), (\d+), (\d+)\), ones\(\((\d+), (\d+)\)\)\) \+ "
@@ -42,8 +42,9 @@ def verify_trajectory(path: Path) -> dict[str, float]:
     """Replay the trajectory in `path` in float64.
 
     Returns:
-        The largest relative error of each group (features, each loss term, trained weights, running mean, prototypes,
-        scores): of an array, the largest difference over the largest value; of a loss, its difference over its value.
+        Largest relative error of each group (features, each loss term, trained weights, running mean, prototypes,
+        scores). For an array it is the largest difference divided by the largest value, for a loss its difference
+        divided by its value.
 
     Raises:
         UserError: the file is not a trajectory.
@@ -51,17 +52,17 @@ def verify_trajectory(path: Path) -> dict[str, float]:
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     try:
-        return Replay.of(path).run()
+        return Replay.from_file(path).run()
     except NOT_A_TRAJECTORY as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is no trajectory that can be replayed ({reason}); see docs/trajectories.md") from error
+        raise UserError(f"{path} is not a valid trajectory ({reason}); see docs/trajectories.md") from error
     finally:
         torch.set_default_dtype(default)
 
 
 @dataclass
 class Replay:
-    """One trajectory file, the learner that follows it, and the errors so far."""
+    """A trajectory file, the learner that replays it, and the errors so far."""
 
     arrays: dict[str, np.ndarray]
     meta: dict
@@ -69,8 +70,8 @@ class Replay:
     errors: dict[str, float]
 
     @classmethod
-    def of(cls, path: Path) -> "Replay":
-        """The replay of the file `path`, with all starting weights loaded."""
+    def from_file(cls, path: Path) -> "Replay":
+        """Read the file `path` and load all initial weights."""
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         meta = json.loads(str(arrays["meta"]))
@@ -79,12 +80,12 @@ class Replay:
         own = {name: torch.from_numpy(a) for name, a in weights.items() if name in learner.state()}
         missing = set(learner.state()) - set(own) - {"prototypes", "proxies.weight", "proxies.scale"}
         if missing:
-            raise ValueError(f"no starting weight for {sorted(missing)[0]}")
+            raise ValueError(f"no initial weight for {sorted(missing)[0]}")
         learner.load_state_dict(own, strict=False)
         return cls(arrays, meta, learner, defaultdict(float))
 
     def run(self) -> dict[str, float]:
-        """All tasks in order; the largest error of each group."""
+        """Replay all tasks in order and return the largest error of each group."""
         self.learner.eval()
         with torch.no_grad():
             features = self.learner.named_features(self.learner.extract_features(self._images(1, 0)))
@@ -107,15 +108,15 @@ class Replay:
             min_lr=self.meta["min_lr"],
         )
         images = GivenOrder(self, task)
-        grow = self.learner.add_task
+        add_task = self.learner.add_task
 
-        def grow_with_given_proxies(grown: Task) -> None:
-            grow(grown)
+        def add_task_with_proxies(added: Task) -> None:
+            add_task(added)
             self.learner.proxies.weight.data = torch.from_numpy(self.arrays[f"task{task.index}/proxy_init"])
 
-        self.learner.add_task = grow_with_given_proxies
+        self.learner.add_task = add_task_with_proxies
         log = learn_task(self.learner, task, images, training)
-        self.learner.add_task = grow
+        self.learner.add_task = add_task
         self._compare_losses(task, [dict(zip(log.columns, row, strict=True)) for row in log.rows])
         state = self.learner.state()
         for name, array in self.arrays.items():
@@ -144,7 +145,7 @@ class Replay:
                     self._compare(f"loss {name}", torch.tensor(ours[name]), np.asarray(value))
 
     def _compare(self, group: str, ours: Tensor, theirs: np.ndarray) -> None:
-        """Note the error of one array; against an array of zeros it is the absolute one."""
+        """Record the error of an array: relative, or absolute for an array of zeros."""
         if tuple(ours.shape) != theirs.shape:
             raise ValueError(f"{group}: shape {theirs.shape} in the file, {tuple(ours.shape)} here")
         size = np.abs(theirs).max(initial=0.0)
@@ -152,7 +153,7 @@ class Replay:
         self.errors[group] = max(self.errors[group], error) if error == error else float("inf")
 
     def _images(self, split: int, label: int) -> Tensor:
-        """Images (n, C, H, W) of class `label`, float64, by the file's recipe; split 0 is train, 1 is test."""
+        """Compute images (n, C, H, W) of class `label` in float64 by the file's recipe; split 0 is train, 1 is test."""
         recipe = RECIPE.match(self.meta["image"])
         if not recipe:
             raise ValueError(f"unknown image recipe: {self.meta['image']}")
@@ -173,11 +174,11 @@ class GivenOrder:
         self._arrays = ArrayImages(images, labels, torch.device("cpu"))
 
     def train_batches(self, batch_size: int, skip: int = 0) -> Batches:
-        """One pass in the given order."""
+        """Pass over the images once in the given order."""
         return islice(self._arrays.eval_batches(batch_size), skip, None)
 
     def eval_batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """One pass in the given order."""
+        """Pass over the images once in the given order."""
         return self._arrays.eval_batches()
 
 
@@ -205,7 +206,7 @@ def _settings(meta: dict) -> NTKCL.Settings:
 
 
 def _backbone(arrays: dict[str, np.ndarray], meta: dict) -> torch.nn.Module:
-    """The trajectory's ViT as timm builds it, with query, key and value in one matrix."""
+    """Build the trajectory's ViT with timm, which has query, key and value in one matrix."""
     from timm.models.vision_transformer import VisionTransformer
 
     init = {name.removeprefix("init/"): torch.from_numpy(a) for name, a in arrays.items() if name.startswith("init/")}

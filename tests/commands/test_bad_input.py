@@ -74,7 +74,7 @@ STUDY, METHOD, DATASET = (f"params/{name}.yaml" for name in ("studies/quickstart
             "datasets: {digitz: {}}\nlabel:",
             "unknown dataset 'datasets.digitz'; did you mean",
         ),
-        (STUDY, "seeds: [0]", "seeds: [0, 0]", "seeds: 0 stands there twice; name each once"),
+        (STUDY, "seeds: [0]", "seeds: [0, 0]", "seeds: 0 is listed twice; remove one of them"),
         (DATASET, "source: digits", "source: digitz", "unknown source 'digitz'"),
         (DATASET, "size: 16", "sice: 16", "options: unknown key 'sice'; did you mean 'size'?"),
         (METHOD, "epochs: 2", "lr: -1", "training: lr: Input should be greater than 0"),

@@ -30,7 +30,7 @@ def both(pictures, how=None, size=64, channels=3, **more):
     labels = torch.arange(len(pictures)) % 7
     how = how or Preprocessing()
     viewed = TransformedImages(pictures.__getitem__, labels, how, size, channels, CPU, list(map(str, labels)), **more)
-    return viewed, GpuImages.of(viewed, 10**9)
+    return viewed, GpuImages.from_images(viewed, 10**9)
 
 
 def seen(images, batch_size, seed=0, **more):
@@ -99,7 +99,7 @@ def test_threads_and_parts_of_a_batch_change_nothing(monkeypatch):
     pictures = [noise(20 + 9 * row, 60 - 2 * row) for row in range(20)]
     (_, one), (_, five) = both(pictures, size=16), both(pictures, size=16, threads=5)
     expected = seen(one, 8)
-    monkeypatch.setattr(gpu_images, "MOST_AT_ONCE", 3 * 191 * 60)
+    monkeypatch.setattr(gpu_images, "MAX_PIXELS", 3 * 191 * 60)
     parts = seen(five, 8)
     assert_equal(parts[0], expected[0])
     assert_equal(parts[1], expected[1])
@@ -139,11 +139,11 @@ def test_they_are_not_decoded_to_the_end_when_they_do_not_fit():
         return noise(10, 10)
 
     viewed = TransformedImages(to_pil, torch.arange(1000), Preprocessing(), 8, 3, CPU, threads=2)
-    assert GpuImages.of(viewed, 20 * 300 - 1) is None
+    assert GpuImages.from_images(viewed, 20 * 300 - 1) is None
     assert 20 <= len(read) < 100
     few = TransformedImages(to_pil, torch.arange(20), Preprocessing(), 8, 3, CPU)
-    assert GpuImages.of(few, 20 * 300).buffer.numel() == 20 * 300
-    assert GpuImages.of(few, 20 * 300 - 1) is None
+    assert GpuImages.from_images(few, 20 * 300).buffer.numel() == 20 * 300
+    assert GpuImages.from_images(few, 20 * 300 - 1) is None
 
 
 def test_a_damaged_picture_is_named():
@@ -151,7 +151,7 @@ def test_a_damaged_picture_is_named():
         raise UserError("image 'a' is damaged; fetch it again")
 
     with pytest.raises(UserError, match="'a' is damaged"):
-        GpuImages.of(TransformedImages(damaged, torch.arange(2), Preprocessing(), 8, 3, CPU), 10**9)
+        GpuImages.from_images(TransformedImages(damaged, torch.arange(2), Preprocessing(), 8, 3, CPU), 10**9)
 
 
 def test_float32_suffices_within_autocast():

@@ -86,7 +86,7 @@ def test_verify_names_each_damaged_image(server, capsys):
     assert not verified("eurosat", 2)
     lines = capsys.readouterr().out.splitlines()
     damaged = [line for line in lines if "manifest" in line]
-    assert damaged == [f"eurosat: {images.manifest.ids[row]}: its bytes do not fit the manifest" for row in (3, 7)]
+    assert damaged == [f"eurosat: {images.manifest.ids[row]}: its bytes do not match the manifest" for row in (3, 7)]
     assert [line.endswith(" 0 damaged") for line in lines if "read" in line] == [True, False]
     assert "damaged: eurosat; delete data/NAME" in one_line(ntkcl("data", "verify"))
 
@@ -106,7 +106,7 @@ def test_verify_names_damaged_images_of_arrays_too_and_goes_on(server, capsys):
     Path("data/eurosat/manifest.csv").unlink()
     assert not verified("eurosat", 1)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == [f"digits: digit{row - 1:04d}: its pixels do not fit the manifest" for row in (5, 900)]
+    assert lines[:2] == [f"digits: digit{row - 1:04d}: its pixels do not match the manifest" for row in (5, 900)]
     assert "manifest.csv is missing" in lines[-1]
 
 

@@ -37,7 +37,7 @@ def served_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for name in ("a.bin", "b.bin"):
         (tmp_path / "served" / name).write_bytes(CONTENT)
     monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.setattr(transfer, "FIRST_WAIT", 0.001)
+    monkeypatch.setattr(transfer, "FIRST_WAIT_SECONDS", 0.001)
     monkeypatch.delenv("NTKCL_DOWNLOADS", raising=False)
     with FileServer(tmp_path / "served") as server:
         yield server
@@ -103,8 +103,8 @@ def test_every_checksum_is_enforced(server: FileServer, checksum: dict):
     PLACE.write_bytes(b"hello!\n")
     (name,) = checksum
     text = refusal(file)
-    assert text.startswith(f"{PLACE} is not what it must be (its {name} is ")
-    assert text.endswith("delete it to have it fetched again")
+    assert text.startswith(f"{PLACE} does not have the expected content (its {name} is ")
+    assert text.endswith("delete it to download it again")
     assert PLACE.read_bytes() == b"hello!\n"  # it is the person's
 
     PLACE.unlink()
@@ -171,7 +171,7 @@ def test_a_full_disk_is_noticed_before_anything_is_fetched(server: FileServer, m
     monkeypatch.setattr("ntkcl.fetching.fetch.shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
     for size in ({"size": 2000}, {"approx_bytes": 2000}):
         text = refusal(File(urls=[server.url("a.bin")], **size))
-        assert text.startswith("set/a.bin takes 2.0 kB, but downloads has only 1.0 kB left")
+        assert text.startswith("set/a.bin needs 2.0 kB, but downloads has only 1.0 kB left")
     assert not server.requests
 
     PART.parent.mkdir(parents=True)

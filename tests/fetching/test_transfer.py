@@ -19,7 +19,7 @@ def interrupted(server: FileServer, file: File, monkeypatch, **behaviour) -> Non
     """Leave a part of `a.bin`, as a process does that was stopped in the middle."""
     server.behaviours["a.bin"] = Behaviour(cut_after=HALF, **behaviour)
     with monkeypatch.context() as patch:
-        patch.setattr(transfer, "MOST_REQUESTS", 1)
+        patch.setattr(transfer, "MAX_REQUESTS", 1)
         refusal(file)
     server.behaviours["a.bin"] = Behaviour(**behaviour)
     server.requests.clear()
@@ -31,16 +31,16 @@ def test_a_cut_file_is_gone_on_with_where_the_server_can(server: FileServer, ran
     assert fetched(File(urls=[server.url("a.bin")])) == CONTENT
     first, second = (request.headers for request in server.requests)
     assert (first["Range"], first["User-Agent"][:6]) == (None, "ntkcl/")
-    assert int(second["Range"].removeprefix("bytes=").removesuffix("-")) > HALF - transfer.CHUNK
+    assert int(second["Range"].removeprefix("bytes=").removesuffix("-")) > HALF - transfer.CHUNK_BYTES
     assert second["If-Range"].startswith('"')
 
 
 def test_many_cuts_are_survived_as_long_as_bytes_arrive_up_to_a_bound(server: FileServer, monkeypatch):
-    server.behaviours["a.bin"] = Behaviour(cut_after=2 * transfer.CHUNK)
+    server.behaviours["a.bin"] = Behaviour(cut_after=2 * transfer.CHUNK_BYTES)
     file = File(urls=[server.url("a.bin")])
-    monkeypatch.setattr(transfer, "MOST_REQUESTS", transfer.MOST_FAILURES + 1)
+    monkeypatch.setattr(transfer, "MAX_REQUESTS", transfer.MAX_FAILURES + 1)
     refusal(file)
-    assert len(server.requests) == transfer.MOST_FAILURES + 1
+    assert len(server.requests) == transfer.MAX_FAILURES + 1
     assert fetched(file) == CONTENT
 
 
@@ -48,11 +48,11 @@ def test_many_cuts_are_survived_as_long_as_bytes_arrive_up_to_a_bound(server: Fi
 def test_cuts_without_a_new_byte_end_soon(server: FileServer, ranges: bool):
     server.behaviours["a.bin"] = Behaviour(cut_after=0 if ranges else HALF, ranges=ranges)
     refusal(File(urls=[server.url("a.bin")]))
-    assert len(server.requests) == transfer.MOST_FAILURES
+    assert len(server.requests) == transfer.MAX_FAILURES
 
 
 def test_a_stalled_connection_is_given_up_and_gone_on_with(server: FileServer, monkeypatch):
-    monkeypatch.setattr(transfer, "TIMEOUTS", (10, 0.5))
+    monkeypatch.setattr(transfer, "TIMEOUT_SECONDS", (10, 0.5))
     server.behaviours["a.bin"] = Behaviour(stall_after=HALF, times=1)
     assert fetched(File(urls=[server.url("a.bin")])) == CONTENT
     assert server.ranges_asked("a.bin")[1] is not None
@@ -129,7 +129,7 @@ def test_what_will_not_pass_leads_to_the_next_address_at_once(server: FileServer
 def test_waits_grow_and_the_servers_wish_counts_within_bounds(server: FileServer, monkeypatch):
     waits = []
     monkeypatch.setattr(transfer.time, "sleep", waits.append)
-    monkeypatch.setattr(transfer, "FIRST_WAIT", 1.0)
+    monkeypatch.setattr(transfer, "FIRST_WAIT_SECONDS", 1.0)
     server.behaviours["a.bin"] = Behaviour(status=503)
     refusal(File(urls=[server.url("a.bin")]))
     assert waits == [1, 2, 4, 8]
@@ -137,7 +137,7 @@ def test_waits_grow_and_the_servers_wish_counts_within_bounds(server: FileServer
     for wish in ("60", "99999", soon):
         server.behaviours["a.bin"] = Behaviour(status=429, retry_after=wish)
         refusal(File(urls=[server.url("a.bin")]))
-    assert waits[4:12] == [60] * 4 + [transfer.LONGEST_WAIT] * 4
+    assert waits[4:12] == [60] * 4 + [transfer.MAX_WAIT_SECONDS] * 4
     assert all(8 < wait <= 100 for wait in waits[12:])
 
 
@@ -171,7 +171,7 @@ def test_a_file_without_announced_length_comes_whole(server: FileServer):
 @pytest.mark.parametrize(
     ("headers", "reason"),
     [
-        ({"Content-Length": ""}, "a cut would go unnoticed"),
+        ({"Content-Length": ""}, "incomplete download could not be"),
         ({"Content-Type": "text/html; charset=utf-8"}, "a web page"),
     ],
 )

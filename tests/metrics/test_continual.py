@@ -113,7 +113,7 @@ def test_nothing_is_forgotten_where_nothing_changes(case):
         (lambda rows: rows.iloc[1:], "image a was not predicted"),
         (lambda rows: rows[rows["task"] == 0], "no test image of task 1"),
         (lambda rows: rows[rows["class"] != 2], "no test image of task 1"),
-        (lambda rows: pd.concat([rows, rows.iloc[:1]]), "stands twice"),
+        (lambda rows: pd.concat([rows, rows.iloc[:1]]), "occurs twice"),
         (lambda rows: rows.assign(predicted=3), "column 'predicted'"),
         (lambda rows: rows.assign(task=rows["task"].where(rows["image"] != "e", 0)), "before its class"),
     ],

@@ -124,12 +124,12 @@ def test_forecast_is_exact_where_the_model_is_linear_in_what_is_trained(head, ne
 def test_forecast_refuses_shapes_that_do_not_fit():
     residual = torch.zeros(2, 3)
     for old_new, new_new in [((4, 6), (5, 5)), ((4, 5), (6, 6)), ((5, 6), (6, 6))]:
-        with pytest.raises(ValueError, match="do not fit together with 2 old outputs"):
+        with pytest.raises(ValueError, match="do not match 2 old outputs"):
             krr.forecast(torch.zeros(old_new), torch.eye(new_new[0]), residual, 0.1, old_outputs=2)
 
 
 def test_wrong_ridges_and_kernels_are_refused():
-    with pytest.raises(ValueError, match="must not be below 0"):
+    with pytest.raises(ValueError, match="must not be negative"):
         krr.complexity(torch.eye(2), torch.ones(2), -1.0)
     with pytest.raises(torch.linalg.LinAlgError):
         krr.complexity(-torch.eye(2), torch.ones(2), 0.5)

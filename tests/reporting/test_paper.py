@@ -21,7 +21,7 @@ RUN = Path("runs/cifar100/vit_b16_in21k/ntk_cl/seed0")
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A project with the paper's settings but for the number of images, epochs and tasks, and a server with its files."""
+    """A project with the paper's settings but for fewer images, epochs and tasks, and a server with its files."""
     folder, server_folder = tmp_path_factory.mktemp("paper") / "project", tmp_path_factory.mktemp("publisher")
     new_project(folder)
     for part in ("methods/ntk_cl.yaml", "datasets", "backbones.yaml", "published", "studies/paper.yaml"):

@@ -18,7 +18,7 @@ def on_gpu(images):
     """The same images, decoded once and cropped on the GPU."""
     from dataclasses import replace
 
-    return GpuImages.of(replace(images, device=torch.device("cuda")), 10**9)
+    return GpuImages.from_images(replace(images, device=torch.device("cuda")), 10**9)
 
 
 def test_training_on_a_gpu_is_training_on_a_cpu():

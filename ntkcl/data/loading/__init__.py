@@ -1,1 +1,1 @@
-"""From prepared images, or those of a user, to batches of a task."""
+"""Loading of prepared images, or of a user's images, as batches of a task."""

@@ -1,4 +1,4 @@
-"""From images to batches: read, cropped and resized by several threads, always in the same order."""
+"""Batches of images, which several threads read, crop and resize, in a fixed order."""
 
 from collections import deque
 from collections.abc import Callable
@@ -23,34 +23,35 @@ from ntkcl.devices.compute import to_device
 from ntkcl.settings.models import Preprocessing
 from ntkcl.tasks import Batches
 
-AS_THEY_ARE = Preprocessing(train_crop="center", crop_pct=1, hflip=0)
-AHEAD = 4  # batches that are made while one is learned
+NO_CHANGE = Preprocessing(train_crop="center", crop_pct=1, hflip=0)
+PREFETCHED_BATCHES = 4  # number of batches that are prepared while one is trained on
 
 
 @dataclass(frozen=True)
 class ArrayImages:
-    """Preprocessing held in memory that are seen as they are; batches come on `device`.
+    """Images in memory that need no crop and no resizing. Batches are on `device`.
 
     Args:
         images: (N, C, H, W), uint8, or floating point in [0, 1].
         labels: (N,), positions in the class order.
-        ids: the names of the images.
-        settings: how images are seen: here mean and standard deviation alone.
+        device: device of the batches.
+        ids: names of the images.
+        preprocessing: only mean and standard deviation are used.
     """
 
     images: Tensor
     labels: Tensor
     device: torch.device
     ids: list[str] = field(default_factory=list)
-    preprocessing: Preprocessing = AS_THEY_ARE
+    preprocessing: Preprocessing = NO_CHANGE
 
     def train_batches(self, batch_size: int, skip: int = 0) -> Batches:
-        """One pass in an order drawn from torch's generator."""
+        """Pass over the images once, in an order from torch's generator."""
         order = distributed.broadcast(torch.randperm(len(self.labels))).split(batch_size)[skip:]
         return (self._batch(distributed.shard(rows), rows) for rows in order)
 
     def eval_batches(self, batch_size: int = 256) -> Batches:
-        """One pass in order."""
+        """Pass over the images once, in order."""
         return (self._batch(rows, rows) for rows in distributed.shard(torch.arange(len(self.labels))).split(batch_size))
 
     def _batch(self, rows: Tensor, labelled: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,18 +61,19 @@ class ArrayImages:
 
 @dataclass(frozen=True)
 class TransformedImages:
-    """Pictures that are read and cropped when they are needed; batches come on `device`.
+    """Images that are read and transformed when they are needed. Batches are on `device`.
 
-    All that is random is drawn from torch's generator at the start of a pass: the batches do not depend on threads.
+    All random numbers of a pass come from torch's generator at its start. So the batches do not depend on threads.
 
     Args:
-        read: the picture of an index into `labels`.
+        read: function that returns the image at an index into `labels`.
         labels: (N,), positions in the class order.
-        settings: how images are seen.
-        size: side of the square that the backbone takes, in pixels.
-        channels: 1 (grey) or 3 (colour).
-        ids: the names of the images.
-        threads: how many images are made at once.
+        preprocessing: settings of the transforms.
+        size: side of the backbone's square images, in pixels.
+        channels: 1 (grayscale) or 3 (color).
+        device: device of the batches.
+        ids: names of the images.
+        threads: number of images to transform at the same time.
     """
 
     read: Callable[[int], Image.Image]
@@ -84,34 +86,34 @@ class TransformedImages:
     threads: int = 1
 
     def train_batches(self, batch_size: int, skip: int = 0) -> Batches:
-        """One pass in random order, as seen in training."""
+        """Pass over the images once, in random order, with the training transform."""
         order = distributed.broadcast(torch.randperm(len(self.labels)))
-        draws = distributed.broadcast(torch.rand(len(self.labels), RANDOM_NUMBERS_PER_IMAGE))
+        numbers = distributed.broadcast(torch.rand(len(self.labels), RANDOM_NUMBERS_PER_IMAGE))
         batches = [(distributed.shard(rows), rows) for rows in order.split(batch_size)[skip:]]
-        return self._batches(batches, lambda image, row: train_transform(image, draws[row], *self._how))
+        return self._batches(batches, lambda image, row: train_transform(image, numbers[row], *self._options))
 
     def eval_batches(self, batch_size: int = 64) -> Batches:
-        """One pass in order, as seen in testing."""
+        """Pass over the images once, in order, with the evaluation transform."""
         batches = [(rows, rows) for rows in distributed.shard(torch.arange(len(self.labels))).split(batch_size)]
-        return self._batches(batches, lambda image, row: eval_transform(image, *self._how))
+        return self._batches(batches, lambda image, row: eval_transform(image, *self._options))
 
     @property
-    def _how(self) -> tuple[Preprocessing, int]:
+    def _options(self) -> tuple[Preprocessing, int]:
         return self.preprocessing, self.size
 
     def _batches(
-        self, batches: list[tuple[Tensor, Tensor]], view: Callable[[Image.Image, int], Image.Image]
+        self, batches: list[tuple[Tensor, Tensor]], transform: Callable[[Image.Image, int], Image.Image]
     ) -> Batches:
-        """Images of the first rows of each pair, and labels of the second."""
+        """Yield images of the first rows of each pair, and labels of the second."""
 
-        def make(row: int) -> Tensor:
-            return pixels(view(picture_of(self.read(row), self.channels, self.preprocessing.exif_rotation), row))
+        def load(row: int) -> Tensor:
+            return pixels(transform(picture_of(self.read(row), self.channels, self.preprocessing.exif_rotation), row))
 
         pool = ThreadPoolExecutor(self.threads)
-        submitted = (([pool.submit(make, row) for row in rows.tolist()], labelled) for rows, labelled in batches)
+        submitted = (([pool.submit(load, row) for row in rows.tolist()], labelled) for rows, labelled in batches)
         waiting: deque[tuple[list[Future], Tensor]] = deque()
         try:
-            waiting.extend(islice(submitted, AHEAD))
+            waiting.extend(islice(submitted, PREFETCHED_BATCHES))
             while waiting:
                 futures, labelled = waiting.popleft()
                 waiting.extend(islice(submitted, 1))

@@ -1,4 +1,4 @@
-"""From a prepared dataset to the images and labels of each task."""
+"""The task stream: images and labels of each task, from a prepared dataset."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,16 +22,16 @@ GPU_MEMORY_FRACTION = 0.25  # of the GPU's free memory that a task's decoded ima
 
 @dataclass(frozen=True)
 class TaskStream:
-    """A dataset with its classes in the order in which a run meets them.
+    """A dataset with its classes in the class order of a run.
 
     Args:
         images: the dataset.
         labels: (N,), positions in the class order.
-        is_test: (N,).
-        is_train: (N,).
-        classes: the names of the classes, in order.
-        settings: how images are seen.
-        architecture: of the backbone that takes the images.
+        is_test: (N,), mask of test images.
+        is_train: (N,), mask of training images in use.
+        classes: names of the classes, in order.
+        preprocessing: settings of the transforms.
+        architecture: architecture of the backbone.
     """
 
     images: ImageSet | PackedSet
@@ -52,15 +52,15 @@ class TaskStream:
         seed: int,
         train_fraction: float = 1.0,
     ) -> "TaskStream":
-        """The dataset `name` with its classes permuted by `numpy.random.RandomState(class_order_seed)`.
+        """Load the dataset `name`, with its classes permuted by `numpy.random.RandomState(class_order_seed)`.
 
         Args:
-            name: the dataset.
-            preprocessing: of its images.
-            architecture: of the backbone that takes the images.
+            name: name of the dataset.
+            preprocessing: settings of the transforms.
+            architecture: architecture of the backbone.
             class_order_seed: seed of the class order.
-            seed: of the choice of training images, where `train_fraction` is below 1.
-            train_fraction: of each class's training images that are used.
+            seed: seed of the choice of training images, if `train_fraction` is below 1.
+            train_fraction: fraction of each class's training images in use.
 
         Raises:
             UserError: the prepared dataset is missing or damaged, or has another number of classes than its settings.
@@ -81,24 +81,24 @@ class TaskStream:
 
     @cached_property
     def summary(self) -> dict[str, str | int]:
-        """What tells the dataset from others, see `ntkcl.data.prepared.arrays.summary`."""
+        """Hashes and counts that identify the dataset, see `ntkcl.data.prepared.arrays.summary`."""
         return summary(self.images)
 
     def train_images(self, task: Task, device: torch.device) -> ArrayImages | TransformedImages | GpuImages:
-        """The training images of a task. On a GPU they are decoded once and stay there, if there is room for them."""
+        """Return the training images of a task. On a GPU they are decoded once and stay there, if they fit."""
         inside = (self.labels >= task.first_class) & (self.labels < task.classes_seen)
         images = self.some_images(inside & self.is_train, device)
         if device.type == "cuda" and isinstance(images, TransformedImages):
             free, _ = torch.cuda.mem_get_info(device)
-            return GpuImages.of(images, int(GPU_MEMORY_FRACTION * free)) or images
+            return GpuImages.from_images(images, int(GPU_MEMORY_FRACTION * free)) or images
         return images
 
     def test_images(self, first: int, end: int, device: torch.device) -> ArrayImages | TransformedImages:
-        """The test images of the classes `first` to `end - 1`."""
+        """Return the test images of the classes `first` to `end - 1`."""
         return self.some_images((self.labels >= first) & (self.labels < end) & self.is_test, device)
 
     def evenly_spaced(self, task: Task, count: int, is_test: bool) -> Tensor:
-        """Which images (N,) are among `count` of each class of a task, evenly spaced in the dataset's order."""
+        """Return a mask (N,) of `count` images of each class of a task, evenly spaced in the dataset's order."""
         chosen = torch.zeros_like(self.is_test)
         for label in range(task.first_class, task.classes_seen):
             rows = ((self.labels == label) & (self.is_test == is_test)).nonzero()[:, 0]
@@ -106,10 +106,10 @@ class TaskStream:
         return chosen
 
     def some_images(self, chosen: Tensor, device: torch.device) -> ArrayImages | TransformedImages:
-        """Those images (N,) that are `chosen`, ordered as in the dataset."""
+        """Return the images of the mask `chosen` (N,), in the dataset's order."""
         rows = chosen.nonzero()[:, 0]
         labels, ids = self.labels[rows], [self.images.manifest.ids[row] for row in rows.tolist()]
-        if self._seen_as_they_are():
+        if self._needs_no_transform():
             return ArrayImages(self.images.images[rows], labels, device, ids, self.preprocessing)
         chosen_rows = rows.tolist()
         return TransformedImages(
@@ -123,8 +123,8 @@ class TaskStream:
             threads=torch.get_num_threads(),
         )
 
-    def _seen_as_they_are(self) -> bool:
-        """Whether neither crop nor mirror nor resizing changes the images."""
+    def _needs_no_transform(self) -> bool:
+        """Return whether no crop, flip or resizing changes the images."""
         architecture, preprocessing = self.architecture, self.preprocessing
         side = architecture.img_size
         return (
@@ -135,15 +135,15 @@ class TaskStream:
 
 
 def _train_fraction(labels: Tensor, is_test: Tensor, fraction: float, seed: int) -> Tensor:
-    """Which images (N,) are in the fraction of each class's training images: the first of an order drawn by `seed`.
+    """Return a mask (N,) of a fraction of each class's training images: the first in a random order by `seed`.
 
-    A smaller fraction with the same seed is part of a larger one.
+    A smaller fraction with the same seed is a subset of a larger one.
     """
-    chosen, draw = torch.ones_like(is_test), np.random.RandomState(seed)
+    chosen, generator = torch.ones_like(is_test), np.random.RandomState(seed)
     if fraction == 1:
         return chosen
     for label in labels.unique():
         rows = ((labels == label) & ~is_test).nonzero()[:, 0]
-        order = rows[torch.from_numpy(draw.permutation(len(rows)))]
+        order = rows[torch.from_numpy(generator.permutation(len(rows)))]
         chosen[order[max(1, round(fraction * len(rows))) :]] = False
     return chosen

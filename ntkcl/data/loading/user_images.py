@@ -1,4 +1,4 @@
-"""Images as a person hands them to the library: files, pictures, tensors, and datasets of these."""
+"""A user's images: files, PIL images, tensors, and datasets."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from ntkcl.data.prepared.decoding import decode
 from ntkcl.errors import UserError
 
 ImageLike = str | Path | Image.Image | Tensor
-"""A path, a picture, or a tensor (C, H, W) or (H, W): uint8, or floating point in [0, 1]."""
+"""A path, a PIL image, or a tensor (C, H, W) or (H, W): uint8, or floating point in [0, 1]."""
 
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
@@ -27,11 +27,11 @@ class LabelledImages(Protocol):
 
 
 def to_pil(image: ImageLike, name: str) -> Image.Image:
-    """`image` as a picture.
+    """Convert `image` to a PIL image.
 
     Args:
-        image: what a person gave.
-        name: what it is called in an error, where it is not a file.
+        image: a user's image.
+        name: name for errors, if it is not a file.
 
     Raises:
         UserError: it cannot be read, or is not an image.
@@ -46,7 +46,7 @@ def to_pil(image: ImageLike, name: str) -> Image.Image:
     if not isinstance(image, Image.Image):
         raise UserError(f"{name} is of type {type(image).__name__}; give a path, a PIL image or a tensor (C, H, W)")
     try:
-        image.load()  # pictures that were opened are read only now
+        image.load()  # opened images are read only now
     except UNREADABLE as error:
         raise UserError(f"{name} cannot be read as an image ({error})") from error
     return image
@@ -66,7 +66,7 @@ def _of_tensor(image: Tensor, name: str) -> Image.Image:
 
 
 def item(dataset: LabelledImages, index: int) -> tuple[Image.Image, int | str]:
-    """Image and label `index` of `dataset`.
+    """Return image and label `index` of `dataset`.
 
     Raises:
         UserError: the image cannot be read, or the label is neither a number nor a name.
@@ -75,7 +75,7 @@ def item(dataset: LabelledImages, index: int) -> tuple[Image.Image, int | str]:
     try:
         image, label = dataset[index]
     except (*UNREADABLE, TypeError) as error:
-        raise UserError(f"{name} cannot be read ({' '.join(str(error).split())}); mend it or leave it out") from error
+        raise UserError(f"{name} cannot be read ({' '.join(str(error).split())}); repair it or leave it out") from error
     label = label.item() if hasattr(label, "item") else label
     if not isinstance(label, int | str):
         raise UserError(f"the label of {name} is of type {type(label).__name__}; give a whole number or a name")
@@ -83,11 +83,11 @@ def item(dataset: LabelledImages, index: int) -> tuple[Image.Image, int | str]:
 
 
 def class_per_image(dataset: LabelledImages, names: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
-    """The class of each image of `dataset`, and all classes, in the order of their labels; reads every image once.
+    """Return the class of each image of `dataset`, and all classes in the order of their labels. Reads all images once.
 
     Args:
         dataset: pairs of an image and its label.
-        names: the class that each whole number stands for; `dataset.classes` if not given, else the number itself.
+        names: names of the classes 0, 1, ...; by default `dataset.classes`, else the label itself.
 
     Raises:
         UserError: there is no image, one cannot be read, or a label has no name.
@@ -104,7 +104,7 @@ def class_per_image(dataset: LabelledImages, names: Sequence[str] | None = None)
 
 
 def _own_names(dataset: Any) -> Iterator[Sequence[str]]:
-    """The `classes` of `dataset`, or of the one that it is a part of."""
+    """Yield the `classes` of `dataset`, or of the dataset that it is a subset of."""
     while dataset is not None:
         if classes := getattr(dataset, "classes", None):
             yield classes

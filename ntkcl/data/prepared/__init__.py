@@ -1,1 +1,1 @@
-"""Prepared datasets: a manifest with one row per image, and the pixels."""
+"""Prepared datasets: a manifest with one row per image, and the images."""

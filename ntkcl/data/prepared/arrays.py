@@ -1,6 +1,7 @@
-"""The images of a dataset as two files: the pixels, and a manifest with one row per image.
+"""A prepared dataset as two files: the images, and a manifest with one row per image.
 
-Small images that came as arrays are kept as arrays, all others as they were encoded (`ntkcl.data.prepared.packed`).
+Small images that are published as arrays are stored as arrays, all others as encoded files
+(`ntkcl.data.prepared.packed`).
 """
 
 import hashlib
@@ -25,7 +26,7 @@ PIXELS, MANIFEST = "images.safetensors", "manifest.csv"
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Images as one array (N, C, H, W), uint8; with the sha256 of each where they were read from a file."""
+    """Images as an array (N, C, H, W), uint8. If they were read from a file, `checksums` has the sha256 of each."""
 
     manifest: Manifest
     images: Tensor
@@ -38,51 +39,51 @@ class ImageSet:
             raise ValueError(f"{len(self.images)} images have {len(self.manifest)} labels")
 
     def image(self, row: int) -> Image.Image:
-        """Image `row`, as a picture."""
+        """Return image `row` as a PIL image."""
         return Image.fromarray(self.images[row].permute(1, 2, 0).squeeze(2).numpy())
 
     def damage(self, row: int) -> str:
-        """What is wrong with image `row`, or nothing."""
+        """Describe the damage of image `row`; an empty text means none."""
         fits = next(_checksums(self.images[row : row + 1])) == self.checksums[row]
-        return "" if fits else "its pixels do not fit the manifest"
+        return "" if fits else "its pixels do not match the manifest"
 
 
 def summary(images: ImageSet | PackedSet) -> dict[str, str | int]:
-    """What tells a dataset from others: "split" (names, classes, splits), "content" (images too), and counts."""
+    """Return the hashes of a dataset, "split" (names, classes, splits) and "content" (images too), and counts."""
     return images.manifest.summary() | {"content": content_digest(images.manifest, images.checksums)}
 
 
 def write_images(folder: Path, images: ImageSet | FileSet, metadata: dict[str, Any], threads: int = 1) -> None:
-    """Write the pixels and the manifest into `folder`; encoded images are decoded by `threads` threads to check them.
+    """Write images and manifest into `folder`. Encoded images are decoded by `threads` threads to check them.
 
     Raises:
         UserError: a file cannot be written, or an encoded image cannot be decoded.
     """
     labels = images.manifest
-    about = {"format": FORMAT, "version": VERSION, "class_names": labels.class_names} | metadata
+    metadata = {"format": FORMAT, "version": VERSION, "class_names": labels.class_names} | metadata
     if isinstance(images, ImageSet):
         checksums = list(_checksums(images.images))
-        write_tensors(folder / PIXELS, {"images": images.images.contiguous()}, about)
+        write_tensors(folder / PIXELS, {"images": images.images.contiguous()}, metadata)
     else:
-        checksums = write_packed(folder / PIXELS, images, about, threads)
+        checksums = write_packed(folder / PIXELS, images, metadata, threads)
     write_manifest(folder / MANIFEST, labels, checksums)
 
 
 def read_images(folder: Path, digest: str, remedy: str, check: bool = True) -> ImageSet | PackedSet:
-    """The images that `write_images` wrote into `folder`.
+    """Read the images that `write_images` wrote into `folder`.
 
     Args:
-        folder: where the two files lie.
-        digest: names the present settings.
-        remedy: what a person can do where a file does not fit, as an imperative.
-        check: compare arrays with the manifest at once; encoded images are compared each time that one is read.
+        folder: folder of the two files.
+        digest: digest of the current settings.
+        remedy: advice for errors, as an imperative.
+        check: compare arrays with the manifest at once. Encoded images are compared whenever one is read.
 
     Raises:
-        UserError: a file is missing, damaged, or was made with other settings.
+        UserError: a file is missing or damaged, or was written with other settings.
     """
     path, manifest = folder / PIXELS, folder / MANIFEST
-    about, tensors = checked_metadata(path, FORMAT, VERSION, digest, remedy)
-    labels, checksums = read_manifest(manifest, remedy, about.get("class_names", ()))
+    metadata, tensors = checked_metadata(path, FORMAT, VERSION, digest, remedy)
+    labels, checksums = read_manifest(manifest, remedy, metadata.get("class_names", ()))
     try:
         if "encoded" in tensors:
             encoded, spans = read_packed(path)
@@ -91,13 +92,13 @@ def read_images(folder: Path, digest: str, remedy: str, check: bool = True) -> I
             return PackedSet(labels, checksums, encoded, spans, remedy)
         images = ImageSet(labels, read_tensors(path, FORMAT, VERSION, digest, remedy)[0]["images"], checksums)
     except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{manifest} does not fit the images beside it ({error}); {remedy}") from error
+        raise UserError(f"{manifest} does not match the images next to it ({error}); {remedy}") from error
     if check and (damaged := next((row for row in range(len(labels)) if images.damage(row)), None)) is not None:
         name = labels.ids[damaged]
-        raise UserError(f"{manifest}: the checksum of image '{name}' does not fit its pixels; {remedy}")
+        raise UserError(f"{manifest}: the checksum of image '{name}' does not match its pixels; {remedy}")
     return images
 
 
 def _checksums(images: Tensor) -> Iterator[str]:
-    """The sha256 of each image's bytes."""
+    """Yield the sha256 of each image's bytes."""
     return (hashlib.sha256(image.tobytes()).hexdigest() for image in images.contiguous().numpy())

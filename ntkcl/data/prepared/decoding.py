@@ -1,4 +1,4 @@
-"""From the bytes of an image file to a picture."""
+"""Decoding of image files."""
 
 import io
 import warnings
@@ -8,32 +8,32 @@ from PIL import Image, UnidentifiedImageError
 
 from ntkcl.errors import UserError
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
 
 
-warnings.filterwarnings("ignore", module=r"PIL\.")  # on large images, odd EXIF data and the like
+warnings.filterwarnings("ignore", module=r"PIL\.")  # about large images, invalid EXIF data and similar
 
 
 def decode(content: bytes, name: str) -> Image.Image:
-    """The picture in `content`, decoded whole.
+    """Decode the image in `content` completely.
 
     Args:
-        content: a file of any format that Pillow reads.
-        name: what the picture is called in an error.
+        content: content of a file in any format that Pillow reads.
+        name: name of the image for errors.
 
     Raises:
-        UserError: `content` is not an image, is cut off, or is absurdly large (see Pillow's MAX_IMAGE_PIXELS).
+        UserError: `content` is not an image, is incomplete, or is absurdly large (see Pillow's MAX_IMAGE_PIXELS).
     """
     try:
         image = Image.open(io.BytesIO(content))
         image.load()
         return image
     except UnidentifiedImageError as error:
-        raise UserError(f"{name} cannot be read as an image (it is none of a known format)") from error
+        raise UserError(f"{name} cannot be read as an image (unknown format)") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         raise UserError(f"{name} cannot be read as an image ({error})") from error
 
 
 def is_image(path: PurePath) -> bool:
-    """Whether the file's name is that of an image, and not of a hidden file such as macOS puts beside each."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    """Return whether the file name is that of an image, and not hidden, as the extra files that macOS adds."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")

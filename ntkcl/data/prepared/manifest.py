@@ -1,4 +1,4 @@
-"""What images are called, which classes and splits they have, and the manifest that says so."""
+"""The manifest of a dataset: name, class and split of each image."""
 
 import csv
 import hashlib
@@ -17,9 +17,10 @@ COLUMNS = ["image", "class", "split", "sha256"]
 
 @dataclass(frozen=True)
 class Manifest:
-    """The names of images, unique, with class and split ("train" or "test") of each.
+    """Unique names of images, with class and split ("train" or "test") of each.
 
-    `class_names` are the classes in the dataset's own order, which a run's class order permutes; sorted if not given.
+    `class_names` are the classes in the dataset's order, which a run's class order permutes. By default they are
+    sorted.
     """
 
     ids: list[str]
@@ -45,7 +46,7 @@ class Manifest:
 
     @cached_property
     def digest(self) -> str:
-        """Names the split: sixteen hexadecimal digits of the names, classes and splits of all images, sorted."""
+        """Hash of the split: sixteen hexadecimal digits, from the sorted names, classes and splits of all images."""
         return _digest(zip(self.ids, self.classes, self.splits, strict=True))
 
     def summary(self) -> dict[str, str | int]:
@@ -54,12 +55,12 @@ class Manifest:
 
 
 def content_digest(labels: Manifest, checksums: list[str]) -> str:
-    """Names a dataset as it is: sixteen hexadecimal digits of names, classes, splits and sha256 of all images."""
+    """Hash a dataset's content: sixteen hexadecimal digits, from names, classes, splits and sha256 of all images."""
     return _digest(zip(labels.ids, labels.classes, labels.splits, checksums, strict=True))
 
 
 def write_manifest(path: Path, labels: Manifest, checksums: Iterable[str]) -> None:
-    """Write a row for each image: its name, class, split and sha256.
+    """Write a row for each image: name, class, split and sha256.
 
     Raises:
         UserError: the file cannot be written.
@@ -72,12 +73,12 @@ def write_manifest(path: Path, labels: Manifest, checksums: Iterable[str]) -> No
 
 
 def read_manifest(path: Path, remedy: str, class_names: Iterable[str] = ()) -> tuple[Manifest, list[str]]:
-    """The labels in the manifest `path`, and the sha256 of each image.
+    """Read the manifest `path`, and the sha256 of each image.
 
     Args:
-        path: a file that `write_manifest` wrote.
-        remedy: what a person can do where it does not fit, as an imperative.
-        class_names: the classes in the dataset's own order.
+        path: a file from `write_manifest`.
+        remedy: advice for errors, as an imperative.
+        class_names: the classes in the dataset's order.
 
     Raises:
         UserError: the manifest is missing or damaged.
@@ -96,7 +97,7 @@ def read_manifest(path: Path, remedy: str, class_names: Iterable[str] = ()) -> t
     try:
         return Manifest(ids, classes, splits, list(class_names)), checksums
     except ValueError as error:
-        raise UserError(f"{path} does not fit the images beside it ({error}); {remedy}") from error
+        raise UserError(f"{path} does not match the images next to it ({error}); {remedy}") from error
 
 
 def _digest(rows: Iterable[tuple[str, ...]]) -> str:

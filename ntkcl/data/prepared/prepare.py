@@ -1,4 +1,4 @@
-"""The datasets, as files: made once, then loaded and checked."""
+"""Preparation of datasets: create their files once, then load and check them."""
 
 import shutil
 import sys
@@ -18,19 +18,19 @@ from ntkcl.settings.models import Dataset
 from ntkcl.storage.files import write_json
 from ntkcl.storage.lock import exclusive
 
-FAR, MUCH = 0.02, 0.1  # by so much the number of images may differ from a reported one without a warning, an error
+COUNT_WARNING_TOLERANCE, COUNT_ERROR_TOLERANCE = 0.02, 0.1  # relative differences to a reported number of images
 
 
 def dataset_folder(name: str) -> Path:
-    """Where the files of the dataset `name` lie."""
+    """Return the folder of the dataset `name`."""
     return Path("data") / name
 
 
 def fetch_files(name: str) -> None:
-    """Fetch the files that the dataset `name` is made from, and write `source.json`: what they are.
+    """Download the files of the dataset `name`, and write their sizes and checksums to `source.json`.
 
     Raises:
-        UserError: the dataset is unknown, a download failed or must be done by hand, or a file is not what it must be.
+        UserError: the dataset is unknown, a download failed or must be done by the user, or a file has other content.
     """
     files = load_dataset(name).files
     paths = fetch(name, files)
@@ -43,17 +43,17 @@ def fetch_files(name: str) -> None:
 
 
 def prepare_dataset(name: str, threads: int = 1) -> None:
-    """Make the images of the dataset `name` and write them to its folder; equal settings give equal bytes.
+    """Create the images of the dataset `name` and write them to its folder; equal settings give equal bytes.
 
-    Two processes that want one dataset make it once. What is odd but no error is said on standard error.
+    If two processes need the same dataset, one creates it. Warnings go to standard error.
 
     Args:
-        name: the dataset.
-        threads: how many images are decoded at once, to see that they can be.
+        name: name of the dataset.
+        threads: number of images to decode at the same time, to check them.
 
     Raises:
-        UserError: the dataset or its source is unknown, a setting is wrong, a download failed or must be done by hand,
-            the images are damaged or not as many as published, or the files cannot be written.
+        UserError: the dataset or its source is unknown, a setting is wrong, a download failed or must be done by the
+            user, the images are damaged or not as many as published, or the files cannot be written.
     """
     dataset = load_dataset(name)
     options, make = options_of(name, dataset), source_of(dataset).make
@@ -70,21 +70,21 @@ def prepare_dataset(name: str, threads: int = 1) -> None:
 
 
 def load_images(name: str, check: bool = True) -> ImageSet | PackedSet:
-    """The images of the dataset `name`, as `prepare_dataset` wrote them.
+    """Load the images of the dataset `name`, as `prepare_dataset` wrote them.
 
     Args:
-        name: the dataset.
+        name: name of the dataset.
         check: compare arrays with the manifest at once, see `ntkcl.data.prepared.arrays.read_images`.
 
     Raises:
-        UserError: they are missing, damaged, or were made with other settings.
+        UserError: they are missing or damaged, or were created with other settings.
     """
     remedy = f"run `ntkcl data prepare {name}` (or `snakemake --cores all data`)"
     return read_images(dataset_folder(name), dataset_digest(name), remedy, check)
 
 
 def is_current(name: str) -> bool:
-    """Whether the dataset `name` is prepared with the present settings: both files, and they fit each other."""
+    """Return whether the dataset `name` is prepared with the current settings, with both files matching each other."""
     try:
         load_images(name, check=False)
     except UserError:
@@ -93,40 +93,41 @@ def is_current(name: str) -> bool:
 
 
 def _check_space(name: str, files: dict[str, Path]) -> None:
-    """Images take about as much as the archives that they come in."""
+    """Check the disk space; images need about as much as their archives."""
     needed, free = (
         sum(path.stat().st_size for path in files.values()),
         shutil.disk_usage(dataset_folder(name).parent).free,
     )
     if needed > free:
         raise UserError(
-            f"preparing {name} takes about {decimal(needed)}, but data/ has only {decimal(free)} left; free some"
+            f"preparing {name} needs about {decimal(needed)}, but data/ has only {decimal(free)} left; free some"
         )
 
 
 def _check_counts(labels: Manifest, dataset: Dataset, where: str) -> None:
-    made = len(labels.class_names)
-    if made != dataset.classes and dataset.files:
+    found = len(labels.class_names)
+    if found != dataset.classes and dataset.files:
         raise UserError(
-            f"{where}: {dataset.classes} classes are published, {made} were found; the files are not what they should "
-            "be, or classes is wrong"
+            f"{where}: {dataset.classes} classes are published, {found} were found; check the files, or correct classes"
         )
-    if made != dataset.classes:
+    if found != dataset.classes:
         raise UserError(
-            f"{where}: classes is {dataset.classes}, but the source '{dataset.source}' made {made}; "
-            f"set classes to {made}, and first_task_classes and classes_per_task to match"
+            f"{where}: classes is {dataset.classes}, but the source '{dataset.source}' made {found}; "
+            f"set classes to {found}, and first_task_classes and classes_per_task to match"
         )
-    if (counts := dataset.counts) and abs(counts.train + counts.test - len(labels)) > MUCH * len(labels):
+    if (counts := dataset.counts) and abs(counts.train + counts.test - len(labels)) > COUNT_ERROR_TOLERANCE * len(
+        labels
+    ):
         raise UserError(
-            f"{where}: {counts.train + counts.test} images are reported, {len(labels)} were found; the files are not "
-            "what they should be, or counts is wrong"
+            f"{where}: {counts.train + counts.test} images are reported, {len(labels)} were found; check the "
+            "files, or correct counts"
         )
     for split in ("train", "test") if counts else ():
         expected, found = getattr(counts, split), labels.splits.count(split)
         if counts.exact and expected != found:
             raise UserError(
-                f"{where}: {expected} {split} images are published, {found} were found; the files are not what "
-                "they should be, or counts is wrong"
+                f"{where}: {expected} {split} images are published, {found} were found; check the files, or "
+                "correct counts"
             )
-        if abs(expected - found) > FAR * expected:  # only reported, or a guess: no error
+        if abs(expected - found) > COUNT_WARNING_TOLERANCE * expected:  # not published exactly: only a warning
             print(f"warning: {where}: about {expected} {split} images are reported, {found} found", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What there is of each dataset, and whether it is whole."""
+"""State of each dataset: what exists, and whether it is complete."""
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +23,7 @@ from ntkcl.storage.tensors import checked_metadata
 
 @dataclass(frozen=True)
 class Overview:
-    """One dataset at a glance: what it should be, what there is, and what to do next."""
+    """State of a dataset: expected and found images, and what to do next."""
 
     name: str
     classes: int
@@ -36,7 +36,7 @@ class Overview:
 
 
 def overview(name: str) -> Overview:
-    """The state of the dataset `name`, without reading its images."""
+    """Return the state of the dataset `name`, without reading its images."""
     try:
         dataset = load_dataset(name)
         dataset_digest(name)
@@ -55,17 +55,17 @@ def overview(name: str) -> Overview:
 
 
 def overviews() -> list[Overview]:
-    """All datasets of `params/datasets/`, by name."""
+    """Return the states of all datasets of `params/datasets/`, by name."""
     return [overview(path.stem) for path in _settings_files()]
 
 
 def prepared() -> list[str]:
-    """The datasets whose images are there, by name."""
+    """Return the names of the prepared datasets."""
     return [path.stem for path in _settings_files() if (dataset_folder(path.stem) / PIXELS).is_file()]
 
 
 def show(console: Console | None = None) -> None:
-    """Print all datasets as a table, and what is to be done for those that are not ready."""
+    """Print all datasets as a table, and what to do for those that are not ready."""
     console = console or Console(width=None if sys.stdout.isatty() else 200)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("dataset", "state", "classes", "tasks", "images (train / test)", "size"):
@@ -82,7 +82,7 @@ def show(console: Console | None = None) -> None:
 
 
 def verified(name: str, threads: int) -> bool:
-    """Read every image of the prepared dataset `name` again, print those that are damaged; whether there is none."""
+    """Read every image of the prepared dataset `name`, print the damaged ones, and return whether there are none."""
     try:
         images = load_images(name, check=False)
     except UserError as error:
@@ -110,7 +110,7 @@ def _prepared_state(name: str) -> tuple[str, str]:
 
 
 def _files_state(name: str) -> tuple[str, str]:
-    """What is missing of the files that the dataset is made from."""
+    """Return the state of the dataset's downloads, and what to do."""
     files = status(name, load_dataset(name).files)
     by_hand = [file for file, present in files.items() if present == "by hand"]
     if by_hand:

@@ -1,1 +1,1 @@
-"""Where images come from: one module a source, found by its name (see ntkcl.registry)."""
+"""Sources of images: a module for each, found by its name (see ntkcl.registry)."""

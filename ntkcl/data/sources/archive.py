@@ -1,4 +1,4 @@
-"""Images that lie in archives, as their publishers pack them."""
+"""Images in archives (.zip, .tar, .tar.gz), as their publishers pack them."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -18,22 +18,28 @@ from ntkcl.data.sources.common.splits import Folders, Stratified, known_split, s
 from ntkcl.errors import UserError, nearest
 from ntkcl.settings.models import Model
 
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 
 class Options(Model):
-    """Which members of which archives are images, and how they are split.
+    """Options for images in archives.
 
-    `pattern` must match the whole path of a member, in capitals or not. Its groups are `image`, the name by which
-    lists, split and manifest know the image, `class` and, for the split "folders", `split` (train or test).
-    `exclude` names images to be left out, each with the reason: an archive with a damaged original cannot be mended,
-    since it is bound by its checksum. Where the dataset's `counts` are exact, they are those without these images.
+    `pattern` must match the whole path of a member, ignoring case. Its groups are `image` (the name of the image in
+    lists, split and manifest), `class` and, for the split "folders", `split` (train or test). `exclude` is for damaged
+    originals, since an archive must keep its checksum. If the dataset's `counts` are exact, they do not
+    include these images.
     """
 
-    pattern: Annotated[str, with_groups("image", "class")]
-    archives: list[str] = Field([], description="of the dataset's files; if not given all but those of the lists")
-    split: Annotated[Folders | Stratified | Lists, Field(discriminator="kind")]
-    exclude: dict[str, str] = Field({}, description="images that are left out, with the reason")
+    pattern: Annotated[str, with_groups("image", "class")] = Field(
+        description="regular expression for the paths of images, with named groups"
+    )
+    archives: list[str] = Field(
+        [], description="names of the archives among the dataset's files; by default all that are not lists"
+    )
+    split: Annotated[Folders | Stratified | Lists, Field(discriminator="kind")] = Field(
+        description="division into training and test images"
+    )
+    exclude: dict[str, str] = Field({}, description="images to leave out, each with the reason")
 
     @model_validator(mode="after")
     def _has_split(self) -> "Options":
@@ -43,7 +49,7 @@ class Options(Model):
 
 
 class Found(NamedTuple):
-    """Where an image lies, and what its path says of it."""
+    """Location of an image in an archive, and what its path says about it."""
 
     archive: str
     member: str
@@ -52,10 +58,10 @@ class Found(NamedTuple):
 
 
 def make(options: Options, files: Mapping[str, Path]) -> FileSet:
-    """The images that match the pattern and are in the split, to be read from the archives one after another.
+    """Find the images that match the pattern and are in the split; they are read from the archives later.
 
     Raises:
-        UserError: an archive is missing, damaged or refused, holds no image or two of one name, or lacks listed or
+        UserError: an archive is missing, damaged or refused, has no image or two of one name, or lacks listed or
             excluded ones.
     """
     found = _found(options, files)
@@ -82,7 +88,7 @@ def _found(options: Options, files: Mapping[str, Path]) -> dict[str, Found]:
                 )
             found[named["image"]] = Found(archive, member, named["class"], (named.get("split") or "").lower())
     if not found:
-        raise UserError(f"no image in {', '.join(archives)} matches the pattern {options.pattern}; mend the pattern")
+        raise UserError(f"no image in {', '.join(archives)} matches the pattern {options.pattern}; correct the pattern")
     if unknown := options.exclude.keys() - found.keys():
         raise UserError(f"exclude names '{min(unknown)}', but no image is called that; '{min(found)}' is one")
     return {name: image for name, image in found.items() if name not in options.exclude}
@@ -92,14 +98,14 @@ def _archives(options: Options, files: Mapping[str, Path]) -> list[str]:
     if unknown := [name for name in options.archives if name not in files]:
         raise UserError(f"the archive '{unknown[0]}' is not among the dataset's files; {nearest(unknown[0], files)}")
     lists = options.split.files if isinstance(options.split, Lists) else set()
-    archives = options.archives or [n for n in files if n.lower().endswith(ARCHIVES) and n not in lists]
+    archives = options.archives or [n for n in files if n.lower().endswith(ARCHIVE_SUFFIXES) and n not in lists]
     if not archives:
-        raise UserError(f"no file of {', '.join(files)} is an archive of images; name those that are, in archives")
+        raise UserError(f"no file of {', '.join(files)} is an archive of images; list the archives in `archives`")
     return archives
 
 
 def _split(found: dict[str, Found], options: Options, files: Mapping[str, Path]) -> tuple[dict[str, str], list[str]]:
-    """The split of each image that is used; and the classes in the lists' order, or nothing where sorted."""
+    """Split of each image in use; and the classes in the lists' order, or an empty list if they are sorted."""
     if isinstance(options.split, Folders):
         return {name: known_split(image.split, image.member) for name, image in found.items()}, []
     if isinstance(options.split, Stratified):
@@ -118,7 +124,7 @@ def _split(found: dict[str, Found], options: Options, files: Mapping[str, Path])
 
 
 def _in_order_of(targets: dict[str, int], found: dict[str, Found]) -> list[str]:
-    """The classes in the order of the lists' targets."""
+    """Return the classes in the order of the lists' targets."""
     pairs = sorted({(target, found[name].class_name) for name, target in targets.items()})
     for (number, one), (next_number, other) in pairwise(pairs):
         if number == next_number:

@@ -21,11 +21,11 @@ SHAPE = (3, 32, 32)
 
 
 class Options(Model):
-    """CIFAR-100 has no settings."""
+    """CIFAR-100 has no options."""
 
 
 def make(options: Options, files: Mapping[str, Path]) -> ImageSet:
-    """The images with their fine labels, training images first; the classes in the order of the labels.
+    """Read the images with their fine labels, training images first; the classes are in the order of the labels.
 
     Raises:
         UserError: the archive is damaged, refused, or not CIFAR-100's.
@@ -52,7 +52,7 @@ def make(options: Options, files: Mapping[str, Path]) -> ImageSet:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads numbers, texts, lists, dictionaries and arrays, and calls nothing else that a pickle may name."""
+    """Unpickler of numbers, text, lists, dictionaries and arrays; any other name in a pickle is an error."""
 
     _ALLOWED = {  # noqa: RUF012
         ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],

@@ -1,8 +1,9 @@
-"""Handwritten digits from scikit-learn's package: 1,797 grey images of 8x8 pixels in 10 classes."""
+"""Handwritten digits from scikit-learn's package: 1,797 grayscale images of 8x8 pixels in 10 classes."""
 
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch.nn.functional import interpolate
 
 from ntkcl.data.prepared.arrays import ImageSet
@@ -11,24 +12,26 @@ from ntkcl.data.sources.common.options import Source
 from ntkcl.errors import UserError
 from ntkcl.settings.models import Count, Fraction, Model
 
-LARGEST = 16.0  # the grey values of the source are 0..16
+MAX_GRAY = 16.0  # gray values of the source are 0..16
 
 
 class Options(Model):
-    """Settings of the digits."""
+    """Options of the digits."""
 
-    size: Count = 32
-    test_fraction: Fraction = 0.3
-    seed: int = 0
-    holdout: Literal["test", "validation"] = "test"
-    validation_fraction: Fraction = 0.25
+    size: Count = Field(32, description="side of the images in pixels; the originals have 8")
+    test_fraction: Fraction = Field(0.3, description="fraction of each class for testing")
+    seed: int = Field(0, description="seed of the split")
+    holdout: Literal["test", "validation"] = Field(
+        "test", description="validation: drop the test images, and hold out training images in their place"
+    )
+    validation_fraction: Fraction = Field(0.25, description="fraction of the training images held out for validation")
 
 
 def make(options: Options) -> ImageSet:
-    """The digits, enlarged and cut into a training and a test part with equal shares of every class.
+    """Return the digits, enlarged, with a split that has the same fraction of every class.
 
-    With the holdout "validation" the test images are dropped, and a part of the training images stands in for them:
-    for choosing settings without looking at the test images.
+    With the holdout "validation" the test images are dropped, and some of the training images replace them: for
+    choosing settings without the test images.
 
     Raises:
         UserError: scikit-learn is missing.
@@ -36,9 +39,9 @@ def make(options: Options) -> ImageSet:
     try:
         from sklearn.datasets import load_digits  # here, because it takes two seconds
     except ImportError as error:
-        raise UserError("no scikit-learn, which the digits come with; run `pip install scikit-learn`") from error
+        raise UserError("the digits need scikit-learn; run `pip install scikit-learn`") from error
     source = load_digits()
-    small = torch.from_numpy(source.images).float()[:, None] / LARGEST * 255
+    small = torch.from_numpy(source.images).float()[:, None] / MAX_GRAY * 255
     images = interpolate(small, size=options.size, mode="bilinear", align_corners=False).round().to(torch.uint8)
     labels = torch.from_numpy(source.target)
     chosen, splits = _split(labels, options)
@@ -53,7 +56,7 @@ def make(options: Options) -> ImageSet:
 
 
 def _split(labels: torch.Tensor, options: Options) -> tuple[torch.Tensor, list[str]]:
-    """The indices of the images that are used, in their order, and the split of each."""
+    """Return the indices of the images in use, in order, and the split of each."""
     generator = torch.Generator().manual_seed(options.seed)
     everything = torch.arange(len(labels))
     train, test = _stratified(everything, labels, options.test_fraction, generator)
@@ -67,7 +70,7 @@ def _split(labels: torch.Tensor, options: Options) -> tuple[torch.Tensor, list[s
 def _stratified(
     indices: torch.Tensor, labels: torch.Tensor, fraction: float, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """`indices` without and with the `fraction` of each class that is held out."""
+    """Divide `indices` into the images to keep, and the `fraction` of each class to hold out."""
     kept, held_out = [], []
     for label in labels.unique():
         members = indices[labels[indices] == label]

@@ -1,4 +1,4 @@
-"""Images of your own: a folder with a folder for each class, or with train/ and test/ above those."""
+"""Your own images: a folder with a folder for each class, or with train/ and test/ above them."""
 
 import os
 import re
@@ -21,24 +21,28 @@ SPLIT_PATTERN = r"(?P<image>(?P<split>train|test|val)/(?P<class>[^/]+)/.+)"
 
 
 class Options(Model):
-    """Where the images are, and how they are split.
+    """Options for a folder of images.
 
-    `pattern` must match the path of an image inside the folder; its groups are `image` (its name), `class` and, for
-    the split "folders", `split`. Where the folder holds just train/ and test/ (or train/ and val/), these are the
-    split, and `pattern` and `split` are not used. After a change of the images, delete what was prepared of them.
+    `pattern` must match the path of an image inside the folder. Its groups are `image` (its name), `class` and, for
+    the split "folders", `split`. If the folder contains only train/ and test/ (or train/ and val/), these are the
+    split, and `pattern` and `split` are not used. After changing the images, delete the prepared files in data/.
     """
 
-    path: str
-    pattern: Annotated[str, with_groups("image", "class")] = r"(?P<image>(?P<class>[^/]+)/.+)"
-    split: Annotated[Folders | Stratified, Field(discriminator="kind")] = Stratified()
+    path: str = Field(description="the folder")
+    pattern: Annotated[str, with_groups("image", "class")] = Field(
+        r"(?P<image>(?P<class>[^/]+)/.+)", description="regular expression for the paths of images, with named groups"
+    )
+    split: Annotated[Folders | Stratified, Field(discriminator="kind")] = Field(
+        Stratified(), description="division into training and test images"
+    )
 
 
 def make(options: Options) -> FileSet:
-    """The images that match the pattern, in the order of their names.
+    """Find the images that match the pattern, in the order of their names.
 
     Raises:
-        UserError: the folder is missing, holds no image, a link that leaves it or one image under two names, or a
-            class cannot be split.
+        UserError: the folder is missing, has no image, a link that leaves it or one image under two names, or a class
+            cannot be split.
     """
     folder = Path(options.path).expanduser()
     if not folder.is_dir():
@@ -48,7 +52,7 @@ def make(options: Options) -> FileSet:
     pattern = SPLIT_PATTERN if by_folder else options.pattern
     matches = [match for path in sorted(_images(folder)) if (match := re.fullmatch(pattern, path))]
     if not matches:
-        raise UserError(f"no image in {folder} matches the pattern {pattern}; put images there or mend the pattern")
+        raise UserError(f"no image in {folder} matches the pattern {pattern}; add images or correct the pattern")
     ids, classes = [match["image"] for match in matches], [match["class"] for match in matches]
     if twice := len(ids) - len(set(ids)):
         raise UserError(f"{twice} images in {folder} have the name of another; make the pattern tell them apart")
@@ -65,19 +69,19 @@ def make(options: Options) -> FileSet:
 
 
 def same_files(paths: Iterable[Path]) -> tuple[int, int] | None:
-    """The positions of the first two paths that lead to one file, in whatever spelling and by whatever links."""
-    seen: dict[Path, int] = {}
+    """Return the positions of the first two paths that lead to the same file, also by links or other spellings."""
+    known: dict[Path, int] = {}
     for position, path in enumerate(paths):
-        if (first := seen.setdefault(path.resolve(), position)) != position:
+        if (first := known.setdefault(path.resolve(), position)) != position:
             return first, position
     return None
 
 
 def contents_of(paths: list[Path]) -> Iterator[tuple[int, bytes]]:
-    """Position and content of each file.
+    """Yield position and content of each file.
 
     Raises:
-        UserError: one cannot be read.
+        UserError: a file cannot be read.
     """
     for row, path in enumerate(paths):
         try:
@@ -87,16 +91,16 @@ def contents_of(paths: list[Path]) -> Iterator[tuple[int, bytes]]:
 
 
 def _images(folder: Path) -> Iterator[str]:
-    """The paths of all images inside the folder, hidden ones left out."""
+    """Yield the paths of all images inside the folder, except hidden ones."""
     for where, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if name[0] != "."]
         for name in folders:
             if (Path(where) / name).is_symlink():
-                raise UserError(f"{Path(where) / name} is a link to a folder; put the folder itself there")
+                raise UserError(f"{Path(where) / name} is a link to a folder; replace it by the folder itself")
         for path in (Path(where) / name for name in files):
             if is_image(path):
                 if path.is_symlink() and not path.resolve().is_relative_to(folder.resolve()):
-                    raise UserError(f"{path} is a link that leaves {folder}; put the image itself there")
+                    raise UserError(f"{path} is a link that leaves {folder}; replace it by the image itself")
                 yield path.relative_to(folder).as_posix()
 
 

@@ -1,10 +1,11 @@
-"""Hollow Greek, Cyrillic and mathematical characters: 100 classes in a style that letter recognizers never saw."""
+"""Hollow Greek, Cyrillic and mathematical characters: 100 classes, in a style that is not among the letters."""
 
 import unicodedata
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from ntkcl.data.prepared.arrays import ImageSet
 from ntkcl.data.prepared.manifest import Manifest
@@ -12,10 +13,11 @@ from ntkcl.data.sources.common.options import Source
 from ntkcl.data.sources.common.rendering import render
 from ntkcl.settings.models import Count, Model
 
-# The rule by which these were chosen once: take the characters of U+0391-03C9, U+0402-0491, U+2190-2199, U+21D0-21D9
-# and U+2200-2310 that all 14 fonts below have and that do not decompose; draw them filled at 32x32, blur by one pixel
-# and correlate. In the order of code points, keep one whose correlation is at most 0.86 in the mean over the fonts
-# with every Latin letter, every digit and every one kept before, and at most 0.93 with a letter or digit in any font.
+# These were chosen once, by this rule: take the characters of U+0391-03C9, U+0402-0491, U+2190-2199, U+21D0-21D9 and
+# U+2200-2310 that all 14 fonts below have and that do not decompose; render them filled at 32x32, blur by one pixel and
+# correlate. In the order of code points, keep a character if its correlation, averaged over the fonts, is at most 0.86
+# with every Latin letter, every digit and every character kept before, and at most 0.93 with a letter or digit in any
+# single font.
 CHARACTERS = "ΞΣΦΨαβζλνςφωЂЉЊЋЏДЖЛЧЩЪЫЬЭЮЯфцђѣҐ←↑→↓↖↗↘↙⇐⇑⇒⇓⇖⇗⇘⇙∂∆∇∈∋∏∓∕∗∙√∝∞∟∠∫∸∹∺∻∼∽≂≃≐≑≒≓≔≡≤≥⊂⊃⊆⊇⊍⊏⊐⊓⊔⊕⊗⊞⊠⊢⊣⊥⋄⌂⌐"
 TRAIN_FONTS = [
     "DejaVuSans",
@@ -43,22 +45,24 @@ ROTATION, SCALE, SHIFT = 10.0, 0.15, 0.08  # degrees, relative, fraction of the 
 
 
 class Options(Model):
-    """Settings of the glyphs."""
+    """Options of the glyphs."""
 
-    size: Count = 32
-    seed: int = 0
-    holdout: Literal["test", "validation"] = "test"
+    size: Count = Field(32, description="side of the images in pixels")
+    seed: int = Field(0, description="seed of the small rotations, scalings and shifts")
+    holdout: Literal["test", "validation"] = Field(
+        "test", description="validation: two of the training fonts replace the test fonts"
+    )
 
 
 def fonts_of(holdout: str) -> dict[str, list[str]]:
-    """The fonts of each split; with the holdout "validation" no test font is used."""
+    """Return the fonts of each split; the holdout "validation" uses no test font."""
     if holdout == "test":
         return {"train": TRAIN_FONTS, "test": TEST_FONTS}
     return {"train": [font for font in TRAIN_FONTS if font not in VALIDATION_FONTS], "test": VALIDATION_FONTS}
 
 
 def make(options: Options) -> ImageSet:
-    """Every character in every font, several times with small random changes.
+    """Render every character in every font, several times with small random changes.
 
     Raises:
         UserError: matplotlib or one of its fonts is missing.

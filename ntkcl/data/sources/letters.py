@@ -1,10 +1,11 @@
-"""The Latin letters in many fonts, for pre-training: 52 classes, drawn filled, no digit and no other character."""
+"""The Latin letters in many fonts, for pre-training: 52 classes of filled letters, no digit and no other character."""
 
 import string
 import unicodedata
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from ntkcl.data.prepared.arrays import ImageSet
 from ntkcl.data.prepared.manifest import Manifest
@@ -24,24 +25,24 @@ ALPHABETS = range(0x1D400, 0x1D6A4)  # the Latin part of Unicode's mathematical 
 
 
 class Options(Model):
-    """Settings of the letters."""
+    """Options of the letters."""
 
-    size: Count = 32
-    held_out: Fraction = 0.1
-    seed: int = 0
+    size: Count = Field(32, description="side of the images in pixels")
+    held_out: Fraction = Field(0.1, description="fraction of each letter's images to hold out, to report an accuracy")
+    seed: int = Field(0, description="seed of the split")
 
 
 def make(options: Options) -> ImageSet:
-    """Every letter in every font, and STIX's mathematical alphabets; a part of each class has the split "test".
+    """Render every letter in every font, and STIX's mathematical alphabets; a part of each class is for testing.
 
     Raises:
         UserError: matplotlib or one of its fonts is missing.
     """
-    drawn = [(letter, letter, font) for font in FONTS for letter in string.ascii_letters]
-    drawn += [(letter, character, font) for font in STIX for letter, character in _alphabets(font)]
-    # Some alphabets are a font's own letters again: of equal images one is kept, or some would be in both splits.
+    rendered = [(letter, letter, font) for font in FONTS for letter in string.ascii_letters]
+    rendered += [(letter, character, font) for font in STIX for letter, character in _alphabets(font)]
+    # Some alphabets repeat a font's letters. Of equal images one is kept; otherwise some would be in both splits.
     unique: dict[tuple[str, bytes], tuple[np.ndarray, str]] = {}
-    for letter, character, font in drawn:
+    for letter, character, font in rendered:
         image = render(character, font, options.size)
         unique.setdefault((letter, image.tobytes()), (image, f"U+{ord(character):04X}/{font}"))
     classes = [letter for letter, _ in unique]
@@ -52,7 +53,7 @@ def make(options: Options) -> ImageSet:
 
 
 def _alphabets(font: str) -> list[tuple[str, str]]:
-    """Pairs of a letter and one of its mathematical variants in `font`."""
+    """Return pairs of a letter and one of its mathematical variants in `font`."""
     present = [chr(point) for point in ALPHABETS if point in covered(font)]
     pairs = [(unicodedata.normalize("NFKC", character), character) for character in present]
     return [pair for pair in pairs if pair[0] in string.ascii_letters]  # the block has a dotless i and j as well

@@ -1,7 +1,9 @@
-"""Images of your own: a CSV file with the columns path, label and, if the split is fixed, split."""
+"""Your own images: a CSV file with the columns path, label and, if the split is fixed, split."""
 
 import csv
 from pathlib import Path
+
+from pydantic import Field
 
 from ntkcl.data.prepared.manifest import Manifest
 from ntkcl.data.prepared.packed import FileSet
@@ -15,18 +17,18 @@ COLUMNS = (["label", "path"], ["label", "path", "split"])
 
 
 class Options(Model):
-    """`csv` is the table; its paths are relative to its folder. `split` counts where the table has no such column."""
+    """Options for a CSV file of images."""
 
-    csv: str
-    split: Stratified = Stratified()
+    csv: str = Field(description="the CSV file; the paths in it are relative to its folder")
+    split: Stratified = Field(Stratified(), description="division into training and test images, without column split")
 
 
 def make(options: Options) -> FileSet:
-    """The images of the table, in its order.
+    """Find the images of the table, in its order.
 
     Raises:
-        UserError: the table cannot be read or has other columns, an image is missing or stands there twice, in
-            whatever spelling, or a split is not "train" or "test".
+        UserError: the table cannot be read or has other columns, an image is missing or listed twice (also under
+            another spelling of its path), or a split is not "train" or "test".
     """
     table = Path(options.csv).expanduser()
     rows = _rows(table)
@@ -48,7 +50,7 @@ def make(options: Options) -> FileSet:
 
 
 def _rows(table: Path) -> dict[int, dict[str, str]]:
-    """The rows by the number of their line."""
+    """Read the rows, by line number."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
@@ -57,10 +59,10 @@ def _rows(table: Path) -> dict[int, dict[str, str]]:
     except FileNotFoundError as error:
         raise UserError(f"there is no table {table}; correct csv in the dataset's YAML") from error
     except (OSError, ValueError, csv.Error) as error:
-        raise UserError(f"{table} cannot be read as a CSV file ({error}); write it anew, in UTF-8") from error
+        raise UserError(f"{table} cannot be read as a CSV file ({error}); save it again, in UTF-8") from error
     if sorted(columns) not in COLUMNS:
         found = ", ".join(columns) or "none"
-        raise UserError(f"{table}: the columns must be path, label and, if wanted, split, not {found}; mend line 1")
+        raise UserError(f"{table}: the columns must be path, label and, if wanted, split, not {found}; correct line 1")
     for line, row in rows.items():
         if None in row or not all(row.values()):
             raise UserError(f"{table}, line {line}: a value is missing or too many; give {', '.join(columns)}")

@@ -1,4 +1,4 @@
-"""How NTK-CL makes one feature of those of its two subnetworks: as published, and other ways to compare with."""
+"""Fusion of the features of NTK-CL's two subnetworks into the hybrid feature, as published, and alternatives."""
 
 import torch
 from torch import Tensor, nn
@@ -10,16 +10,16 @@ from ntkcl.methods.ntk_cl.settings import Fusion
 class Attention(nn.Module):
     """hybrid = channel + a * patch + b * attention(query = patch, key = value = channel), without an output map.
 
-    A softmax over a single key is 1: the attention is its value map, and no gradient reaches query and key. They are
-    kept, since weight decay and the regularization act on them as in the released code.
+    The softmax over a single key is 1. So the attention equals its value map, and query and key get no gradient. They
+    are kept because weight decay and regularization act on them, as in the released code.
 
     Args:
         dim: width D of a feature.
-        heads: heads of the attention.
+        heads: number of attention heads.
         dropout: probability of dropping a head's attention in training.
-        patch_weight: a.
-        attention_weight: b.
-        has_query: false leaves out query and key, and draws the rest as if they were there.
+        patch_weight: the weight a.
+        attention_weight: the weight b.
+        has_query: false leaves out query and key; the value map is initialized as with them.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class Attention(nn.Module):
         self.patch_weight, self.attention_weight = patch_weight, attention_weight
 
     def forward(self, channel: Tensor, patch: Tensor) -> Tensor:
-        """Features (B, D) to the hybrid feature (B, D)."""
+        """Map features (B, D) to the hybrid feature (B, D)."""
         value = self._by_head(self.value(channel))
         attended = (self.dropout(self._attention(channel, patch)) @ value).flatten(1)
         return channel + self.patch_weight * patch + self.attention_weight * attended
 
     def _attention(self, channel: Tensor, patch: Tensor) -> Tensor:
-        """The softmax over the only key, (B, heads, 1, 1): ones."""
+        """Compute the softmax over the only key, (B, heads, 1, 1): ones."""
         if not self.has_query:
             return channel.new_ones(len(channel), self.heads, 1, 1)
         query, key = self._by_head(self.query(patch)), self._by_head(self.key(channel))
@@ -64,7 +64,7 @@ class Sum(nn.Module):
     """hybrid = channel + patch."""
 
     def forward(self, channel: Tensor, patch: Tensor) -> Tensor:
-        """Features (B, D) to the hybrid feature (B, D)."""
+        """Map features (B, D) to the hybrid feature (B, D)."""
         return channel + patch
 
 
@@ -76,42 +76,42 @@ class Gated(nn.Module):
         self.gate = nn.Linear(2 * dim, dim)
 
     def forward(self, channel: Tensor, patch: Tensor) -> Tensor:
-        """Features (B, D) to the hybrid feature (B, D)."""
+        """Map features (B, D) to the hybrid feature (B, D)."""
         gate = self.gate(torch.cat((channel, patch), 1)).sigmoid()
         return patch + gate * (channel - patch)
 
 
 class Mlp(nn.Module):
-    """hybrid = A relu(B [channel, patch]), D wide within."""
+    """hybrid = A relu(B [channel, patch]), with D hidden units."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.inner, self.outer = nn.Linear(2 * dim, dim), nn.Linear(dim, dim)
 
     def forward(self, channel: Tensor, patch: Tensor) -> Tensor:
-        """Features (B, D) to the hybrid feature (B, D)."""
+        """Map features (B, D) to the hybrid feature (B, D)."""
         return self.outer(self.inner(torch.cat((channel, patch), 1)).relu())
 
 
 class Only(nn.Module):
-    """One of the two features, and nothing of the other: a subnetwork alone."""
+    """One of the two features: a subnetwork alone."""
 
     def __init__(self, is_channel: bool) -> None:
         super().__init__()
         self.is_channel = is_channel
 
     def forward(self, channel: Tensor, patch: Tensor) -> Tensor:
-        """Features (B, D) to one of them."""
+        """Map features (B, D) to one of them."""
         return channel if self.is_channel else patch
 
 
 def build_fusion(
     kind: Fusion, dim: int, heads: int, dropout: float, patch_weight: float, attention_weight: float
 ) -> nn.Module:
-    """The fusion of this kind for features of width `dim`; what comes after it is for the attention alone.
+    """Build the fusion of this kind for features of width `dim`; the other arguments are for the attention.
 
     Raises:
-        UserError: the heads do not divide the width.
+        UserError: the number of heads does not divide the width.
     """
     if kind in ("attention", "value"):
         return Attention(dim, heads, dropout, patch_weight, attention_weight, has_query=kind == "attention")

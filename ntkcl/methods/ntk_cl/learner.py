@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class FrozenFeatures(NamedTuple):
-    """What a task's training does not change.
+    """Features that a task's training does not change.
 
     Args:
         half: (B, N, d), see `FirstBlock`.
         mlp: (B, N, d), see `FirstBlock`.
-        channel: (B, D - d), all parts of the channel feature but the current one.
-        patch: (B, D - d), all parts of the patch feature but the current one.
+        channel: (B, D - d), all parts of the channel feature except the current one.
+        patch: (B, D - d), all parts of the patch feature except the current one.
     """
 
     half: Tensor
@@ -46,12 +46,12 @@ class Subnetworks(nn.Module):
         self.patch = PatchPrompts(vit, settings.prompts, settings.prompt_scale, settings.prompt_init == "trainable")
 
     def forward(self, vit: "VisionTransformer", first: FirstBlock) -> tuple[Tensor, Tensor]:
-        """Channel and patch feature, (B, d) each."""
+        """Compute channel and patch feature, (B, d) each."""
         return self.channel.feature(vit, first), self.patch.feature(vit, first)
 
 
 class NTKCL(Learner):
-    """A feature has the parts [pre-trained if chosen, previous if kept, current], each d wide."""
+    """NTK-CL. A feature has the parts [pre-trained if chosen, previous if kept, current], each of width d."""
 
     Settings = NTKCLSettings
     zero_gradients = True  # as in the released code: weight decay also acts on what the loss does not reach
@@ -71,14 +71,14 @@ class NTKCL(Learner):
         self.needs_old_images = settings.prototypes == "recomputed"
 
     def train(self, mode: bool = True) -> "NTKCL":
-        """As for every learner; dropout in the previous adapters is a setting of its own."""
+        """Switch training mode; for dropout in the previous adapters, a setting decides."""
         super().train(mode)
         if self.previous_adapters is not None:
             self.previous_adapters.train(mode and self.settings.previous_adapters_dropout)
         return self
 
     def add_task(self, task: Task) -> None:
-        """Fresh proxies for the task's classes, and room for their prototypes."""
+        """Create new proxies for the task's classes, and allocate their prototypes."""
         super().add_task(task)
         fresh = CosineClassifier(self.dim, task.size, self.settings.proxy_scale)
         self.proxies = fresh.to(self.prototypes)
@@ -86,7 +86,7 @@ class NTKCL(Learner):
 
     @torch.no_grad()
     def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:
-        """What stays fixed during a task: the values to stay close to, and the space to be dissimilar from."""
+        """Compute what is fixed during a task: reference values of the regularization, span of the dissimilarity."""
         self.sampled_prototypes = training.batch_size
         self.initial_weights = self._regularized()
         self.basis = leading_directions(self.prototypes[: self.first_class], self.settings.dissimilarity_basis)
@@ -95,7 +95,7 @@ class NTKCL(Learner):
 
     @torch.no_grad()
     def frozen_forward(self, images: Tensor) -> FrozenFeatures:
-        """The first block, and all parts but the current one of the channel and of the patch feature."""
+        """Compute the first block, and all parts of channel and patch feature except the current one."""
         first, parts = first_block(self.backbone, images), []
         if self.settings.pretrained_part:
             plain = plain_feature(self.backbone, first)
@@ -108,18 +108,18 @@ class NTKCL(Learner):
         return FrozenFeatures(*first, *(torch.cat(part, 1) for part in zip(*parts, strict=True)))
 
     def features(self, frozen: Tensors) -> Tensors:
-        """Channel and patch feature, (B, D) each, with all parts."""
+        """Compute channel and patch feature, (B, D) each, with all parts."""
         frozen = FrozenFeatures(*frozen)
         channel, patch = self.current_adapters(self.backbone, FirstBlock(frozen.half, frozen.mlp))
         return torch.cat((frozen.channel, channel), 1), torch.cat((frozen.patch, patch), 1)
 
     def named_features(self, features: Tensors) -> dict[Feature, Tensor]:
-        """The three features, (B, D) each."""
+        """Return the three features, (B, D) each."""
         channel, patch = features
         return {"channel": channel, "patch": patch, "hybrid": self.fusion(channel, patch)}
 
     def loss(self, features: Tensors, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The weighted sum of: three cross entropies, -InfoNCE, dissimilarity and regularization."""
+        """Compute the weighted sum of three cross entropies, -InfoNCE, dissimilarity and regularization."""
         s, features = self.settings, self.named_features(features)
         ce_weights = {"channel": s.channel_weight, "patch": s.patch_weight, "hybrid": s.hybrid_weight}
         terms, total = {}, 0.0
@@ -128,11 +128,10 @@ class NTKCL(Learner):
                 logits = self.proxies(features[name])
                 terms[f"ce_{name}"] = F.cross_entropy(logits, labels - self.first_class)
                 total = total + weight * terms[f"ce_{name}"]
-        drawn = torch.randperm(self.first_class, device=labels.device)[
-            : self.sampled_prototypes
-        ]  # also where it is not used
+        # sampled even if InfoNCE is off, so that variants without it have the same random numbers
+        sampled = torch.randperm(self.first_class, device=labels.device)[: self.sampled_prototypes]
         if s.info_nce_weight:
-            terms["info_nce"] = self._info_nce(features["hybrid"], labels, drawn)
+            terms["info_nce"] = self._info_nce(features["hybrid"], labels, sampled)
             term = terms["info_nce"]
             known = torch.where(term.isfinite(), term, 0.0) if s.undefined_terms == "zero" else term
             total = total - s.info_nce_weight * known
@@ -147,59 +146,59 @@ class NTKCL(Learner):
 
     @torch.no_grad()
     def end_task(self, task: Task, images: TaskImages) -> None:
-        """The running mean takes in the current copy (not after the last task); then the class means are taken."""
+        """Update the running mean with the current adapters (not after the last task), then compute the prototypes."""
         if not task.is_last:
             self._consolidate(task)
         self.revisit_task(task, images)
 
     @torch.no_grad()
     def revisit_task(self, task: Task, images: TaskImages) -> None:
-        """The class means become the prototypes of the classes of `task`."""
+        """Compute the prototypes of the classes of `task`: their class means."""
         features = ((self.fusion(*self.extract_features(batch)), labels) for batch, labels in images.eval_batches())
         self.prototypes[task.first_class : task.classes_seen] = class_means(features, task)
 
     def training_logits(self, features: Tensors) -> Tensor:
-        """The proxies' logits (B, classes of the task) of the hybrid feature."""
+        """Compute the proxies' logits (B, classes of the task) for the hybrid feature."""
         return self.proxies(self.fusion(*features))
 
     def scores_from_features(self, features: Tensors) -> Tensor:
-        """As `compare`, of the feature that inference is told to take."""
+        """Compute the scores (B, classes learned) for the feature that is set for inference."""
         return self.compare(self.named_features(features)[self.settings.inference_feature])
 
     def compare(self, feature: Tensor) -> Tensor:
-        """Weighted cosines (B, classes seen) of the sections of a feature (B, D) and of the prototypes."""
+        """Compute the weighted cosines (B, classes learned) of the parts of a feature (B, D) and of the prototypes."""
         return prototype_scores(feature, self.prototypes, tuple(self.settings.feature_parts.values()))
 
-    def _info_nce(self, hybrid: Tensor, labels: Tensor, drawn: Tensor) -> Tensor:
-        """InfoNCE of the batch and the earlier prototypes `drawn`, as many, without replacement."""
-        rows = torch.cat((hybrid, self.prototypes[drawn]))
-        return info_nce(rows, torch.cat((labels, drawn)), self.settings.info_nce_temperature)
+    def _info_nce(self, hybrid: Tensor, labels: Tensor, sampled: Tensor) -> Tensor:
+        """Compute InfoNCE of the batch together with the earlier prototypes of the classes `sampled`."""
+        rows = torch.cat((hybrid, self.prototypes[sampled]))
+        return info_nce(rows, torch.cat((labels, sampled)), self.settings.info_nce_temperature)
 
     def _dissimilarity(self, channel: Tensor, patch: Tensor) -> Tensor:
-        """What the directions of both features have outside the span of the earlier prototypes."""
+        """Compute the dissimilarity from the components of both features outside the span of earlier prototypes."""
         channel, patch = F.normalize(channel, dim=1), F.normalize(patch, dim=1)
         if self.settings.dissimilarity == "sum":
             return ((channel + patch) @ self.remainder).sum()
         return sum((rows - rows @ self.basis @ self.basis.T).square().sum() for rows in (channel, patch))
 
     def _consolidate(self, task: Task) -> None:
-        """previous <- kept * previous + taken * current; for the mean over tasks 1 / (t + 1) is taken at task index t.
+        """previous <- kept * previous + added * current. For the mean over tasks, 1 / (t + 1) is added at task index t.
 
-        Nothing is kept of what the copy was at the start.
+        The initial values of the previous adapters have no influence.
         """
         if self.previous_adapters is None:
             return
         decay = self.settings.previous_adapters_decay if task.index else 0.0
         share = 1 / (task.index + 1)
         parts = {"mean": (task.index * share, share), "last": (0.0, 1.0), "decay": (decay, 1 - decay)}
-        kept, taken = parts[self.settings.previous_adapters]
+        kept, added = parts[self.settings.previous_adapters]
         for previous, current in zip(
             self.previous_adapters.parameters(), self.current_adapters.parameters(), strict=True
         ):
-            previous.mul_(kept).add_(current, alpha=taken)
+            previous.mul_(kept).add_(current, alpha=added)
 
     def _regularized(self) -> Tensor:
-        """The weights (no biases) of both subnetworks and of query, key and value, in one vector."""
+        """Concatenate the weights (no biases) of both subnetworks and of query, key and value."""
         named = [*self.current_adapters.named_parameters(), *self.fusion.named_parameters()]
         return torch.cat([parameter.flatten() for name, parameter in named if name.endswith("weight")])
 

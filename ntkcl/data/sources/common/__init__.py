@@ -1,1 +1,1 @@
-"""What several sources share: archives, lists of images, splits, rendering, options."""
+"""Helpers of the sources: archives, lists of images, splits, rendering, options."""

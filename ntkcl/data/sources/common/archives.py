@@ -1,4 +1,4 @@
-"""What lies in a .tar, .tar.gz or .zip, read from the archive itself: nothing is ever extracted to the disk."""
+"""Reading of .tar, .tar.gz and .zip archives, without extracting them to the disk."""
 
 import gzip
 import re
@@ -11,26 +11,26 @@ from pathlib import Path
 
 from ntkcl.errors import UserError
 
-LARGEST_MEMBER = 2**28  # bytes; the largest of the datasets, CIFAR-100's training images, has 150 MiB
-ALWAYS_FINE = 2**30  # bytes in all
-LARGEST_RATIO = 100  # all members by the archive; photographs do not shrink at all
-LARGEST_HEADER = 2**20  # bytes of long names and the like, which tarfile reads whole
+MAX_MEMBER_BYTES = 2**28  # the largest member of the datasets, CIFAR-100's training images, has 150 MiB
+ALLOWED_BYTES = 2**30  # total size that is always accepted
+MAX_EXPANSION = 100  # total size of the members / size of the archive; about 1 for photographs
+MAX_HEADER_BYTES = 2**20  # of long names and similar, which tarfile reads completely
 
 Entry = tuple[str, int, Callable[[], bytes]]
 
 
 def members(path: Path) -> Iterator[tuple[str, int]]:
-    """Name and size in bytes of every regular file in the archive `path`, in the archive's order.
+    """Yield name and size in bytes of every regular file in the archive `path`, in the archive's order.
 
     Raises:
-        UserError: the archive is damaged, or one that no honest publisher makes: with links, devices, absolute
-            paths, "..", encrypted members or absurd sizes.
+        UserError: the archive is damaged, or suspicious: it has links, devices, absolute paths, "..", encrypted
+            members or absurd sizes.
     """
     return ((name, size) for name, size, _ in _entries(path))
 
 
 def contents(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]:
-    """Name and content of the `wanted` members of the archive `path`, in the archive's order, one at a time.
+    """Yield name and content of the `wanted` members of the archive `path`, in the archive's order.
 
     Raises:
         UserError: as for `members`.
@@ -42,14 +42,14 @@ def contents(path: Path, wanted: Collection[str]) -> Iterator[tuple[str, bytes]]
 
 
 def _entries(path: Path) -> Iterator[Entry]:
-    """Name, size and a way to the content of every regular file; the way is open until the next one is asked for."""
-    most = max(ALWAYS_FINE, LARGEST_RATIO * path.stat().st_size if path.exists() else 0)
+    """Yield name, size and a function that reads the content of every regular file, valid until the next file."""
+    most = max(ALLOWED_BYTES, MAX_EXPANSION * path.stat().st_size if path.exists() else 0)
     total = 0
     with _readable(path):
         for name, size, read in _zip_entries(path) if _starts_with(path, b"PK") else _tar_entries(path):
             total += size
-            if not 0 <= size <= LARGEST_MEMBER:
-                raise _Refused(name, f"has {size:,} bytes, where 0 to {LARGEST_MEMBER:,} make sense")
+            if not 0 <= size <= MAX_MEMBER_BYTES:
+                raise _Refused(name, f"has {size:,} bytes, where 0 to {MAX_MEMBER_BYTES:,} make sense")
             if total > most:
                 raise _Refused(name, f"brings the content to more than {most:,} bytes")
             yield name, size, read
@@ -79,31 +79,33 @@ def _tar_entries(path: Path) -> Iterator[Entry]:
                 raise _Refused(info.name, "is a link or a device")
             if info.isfile():
                 yield name, info.size, lambda info=info: archive.extractfile(info).read()
-        while file.read(2**20):  # to the end, where gzip has its sum
+        while file.read(2**20):  # to the end, where gzip has its checksum
             pass
 
 
 class _Strict(tarfile.TarInfo):
-    """A header, as strict as the archive has to be."""
+    """A header of a tar archive; anything unusual in it is an error."""
 
     @classmethod
     def fromtarfile(cls, archive: "_StrictFile") -> tarfile.TarInfo:
-        """The next header; tarfile takes a damaged one for the archive's end, and a missing end for one as well."""
+        """Read the next header; tarfile alone takes a damaged header, and a missing end, for the end of the archive."""
         try:
             return super().fromtarfile(archive)
         except tarfile.EmptyHeaderError as error:
-            raise tarfile.ReadError("the mark of its end is missing") from error
+            raise tarfile.ReadError("its end is missing") from error
         except (tarfile.TruncatedHeaderError, tarfile.InvalidHeaderError) as error:
             raise tarfile.ReadError(str(error)) from error
 
     def _proc_member(self, archive: "_StrictFile") -> tarfile.TarInfo:
-        """tarfile's way to read what a header announces; here absurd announcements end it before."""
+        """Process a header like tarfile, but refuse absurd sizes first."""
         if self.type == tarfile.XGLTYPE:
             archive.for_all += self.size
         else:
             archive.for_next = archive.for_next + self.size if self.type in _HEADERS_OF_OTHERS else 0
-        if self.size < 0 or archive.for_all + archive.for_next > LARGEST_HEADER:
-            raise _Refused(self.name, f"announces {self.size:,} bytes; headers have at most {LARGEST_HEADER:,} in all")
+        if self.size < 0 or archive.for_all + archive.for_next > MAX_HEADER_BYTES:
+            raise _Refused(
+                self.name, f"announces {self.size:,} bytes; headers have at most {MAX_HEADER_BYTES:,} in all"
+            )
         return super()._proc_member(archive)
 
     def _sparse(self, *_: object) -> None:
@@ -116,7 +118,7 @@ _HEADERS_OF_OTHERS = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfil
 
 
 class _StrictFile(tarfile.TarFile):
-    """Counts the bytes of headers that are held: those `for_all` members, and those `for_next`, the next one."""
+    """A tar archive that counts the bytes of headers in memory: `for_all` members, and `for_next`, the next one."""
 
     tarinfo = _Strict
     for_all = for_next = 0
@@ -130,7 +132,7 @@ def _checked(name: str) -> str:
 
 
 class _Refused(Exception):
-    """A member that no honest publisher makes: its name, and what is wrong."""
+    """A suspicious member of an archive: its name and the reason."""
 
 
 def _starts_with(path: Path, magic: bytes) -> bool:
@@ -140,13 +142,13 @@ def _starts_with(path: Path, magic: bytes) -> bool:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Errors of reading as errors of one line."""
+    """Turn errors of reading into a `UserError`."""
     try:
         yield
     except _Refused as error:
         name, reason = error.args
         raise UserError(f"{path} is refused: its member {name!r} {reason}; check where the file comes from") from error
     except NotImplementedError as error:
-        raise UserError(f"{path} cannot be read ({error}); pack its content anew, as .zip or .tar") from error
+        raise UserError(f"{path} cannot be read ({error}); pack its content again, as .zip or .tar") from error
     except (OSError, EOFError, ValueError, RecursionError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
         raise UserError(f"{path} is cut off or damaged ({error}); delete it and run the same command again") from error

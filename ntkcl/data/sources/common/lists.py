@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from ntkcl.data.sources.common.archives import contents
 from ntkcl.errors import UserError, nearest
@@ -14,7 +14,7 @@ from ntkcl.settings.models import Model
 
 
 def with_groups(*groups: str) -> AfterValidator:
-    """A check that a setting is a regular expression with these named groups."""
+    """Return a validator: the setting must be a regular expression with these named groups."""
 
     def check(pattern: str) -> str:
         try:
@@ -29,27 +29,31 @@ def with_groups(*groups: str) -> AfterValidator:
 
 
 class Lists(Model):
-    """The split is published as two lists of images.
+    """A split that is published as two lists of images.
 
-    `train` and `test` are names of the dataset's files, or "archive:path inside it". In a .yaml file the entries are
-    the strings of `data`; in any other, all lines but empty ones and those that start with "#".
+    In a .yaml file the entries are the strings of `data`. In any other file they are all lines, except empty lines and
+    lines that start with "#".
     """
 
-    kind: Literal["lists"]
-    train: str
-    test: str
-    entry: Annotated[str, with_groups("image")]
-    suffix: str = ""
-    class_index: Literal["sorted", "lists"] = "sorted"
+    kind: Literal["lists"] = Field(description="kind of the split")
+    train: str = Field(description='list of training images: a file of the dataset, or "archive:path inside it"')
+    test: str = Field(description="list of test images, in the same way")
+    entry: Annotated[str, with_groups("image")] = Field(
+        description="regular expression for an entry, with the group `image`: the name of the image"
+    )
+    suffix: str = Field("", description="text to append to that name, such as .jpg")
+    class_index: Literal["sorted", "lists"] = Field(
+        "sorted", description="order of the classes: by name, or by the targets in the lists"
+    )
 
     @property
     def files(self) -> set[str]:
-        """The dataset's files in which the lists lie."""
+        """The dataset's files that contain the lists."""
         return {name.partition(":")[0] for name in (self.train, self.test)}
 
 
 def listed(options: Lists, files: Mapping[str, Path]) -> tuple[dict[str, str], dict[str, int]]:
-    """The split of every listed image and, where the lists have them, its target.
+    """Return the split of every listed image and, if the lists have targets, its target.
 
     Raises:
         UserError: a list is missing or cannot be read, or an image is in both.
@@ -60,16 +64,16 @@ def listed(options: Lists, files: Mapping[str, Path]) -> tuple[dict[str, str], d
         names, numbers = _read(where, options, files)
         targets |= zip(names, numbers, strict=False)
         if both := splits.keys() & set(names):
-            raise UserError(f"{len(both)} images are in both {options.train} and {where}, as '{min(both)}'; {_MEND}")
+            raise UserError(f"{len(both)} images are in both {options.train} and {where}, as '{min(both)}'; {_REMEDY}")
         splits |= dict.fromkeys(names, split)
     return splits, targets
 
 
-_MEND = "the lists are not what they should be, or split in the dataset's YAML is wrong"
+_REMEDY = "check the lists, and split in the dataset's YAML"
 
 
 def _read(where: str, options: Lists, files: Mapping[str, Path]) -> tuple[list[str], list[int]]:
-    """The images that a list names, and their targets if it has any."""
+    """Return the images in a list, and their targets if it has any."""
     try:
         text = _content(where, files).decode()
         if not where.endswith((".yaml", ".yml")):
@@ -78,9 +82,9 @@ def _read(where: str, options: Lists, files: Mapping[str, Path]) -> tuple[list[s
         read: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         entries, targets = read["data"], [int(target) for target in read["targets"]]
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{where} is not a list of images ({' '.join(str(error).split())}); {_MEND}") from error
+        raise UserError(f"{where} is not a list of images ({' '.join(str(error).split())}); {_REMEDY}") from error
     if len(entries) != len(targets):
-        raise UserError(f"{where} has {len(entries)} images and {len(targets)} targets; {_MEND}")
+        raise UserError(f"{where} has {len(entries)} images and {len(targets)} targets; {_REMEDY}")
     return _images(entries, where, options), targets
 
 
@@ -92,14 +96,14 @@ def _content(where: str, files: Mapping[str, Path]) -> bytes:
         return files[file].read_bytes()
     for _, content in contents(files[file], {member}):
         return content
-    raise UserError(f"{files[file]} has no member '{member}'; {_MEND}")
+    raise UserError(f"{files[file]} has no member '{member}'; {_REMEDY}")
 
 
 def _images(entries: list[str], where: str, options: Lists) -> list[str]:
     pattern = re.compile(options.entry)
     matches = [pattern.fullmatch(entry) for entry in entries]
     if None in matches:
-        raise UserError(f"{where}: '{entries[matches.index(None)]}' does not match the pattern of entries; {_MEND}")
+        raise UserError(f"{where}: '{entries[matches.index(None)]}' does not match the pattern of entries; {_REMEDY}")
     if not matches:
-        raise UserError(f"{where} names no image; {_MEND}")
+        raise UserError(f"{where} names no image; {_REMEDY}")
     return [match["image"] + options.suffix for match in matches]

@@ -1,4 +1,4 @@
-"""What a source consists of, and the options of a dataset for its source."""
+"""Sources of images, and the options of a dataset for its source."""
 
 from collections.abc import Callable
 from functools import cache
@@ -19,8 +19,8 @@ class Source(NamedTuple):
     """A source of images; every module of `ntkcl.data.sources` has one, called `SOURCE`.
 
     Args:
-        options: model of its settings, `options` in the YAML of a dataset.
-        make: called with the options and, where the dataset has files to fetch, their paths by name.
+        options: model of its options, `options` in the YAML of a dataset.
+        make: function of the options and, if the dataset has files to download, of their paths by name.
     """
 
     options: type[Model]
@@ -47,12 +47,10 @@ def options_of(name: str, dataset: Dataset) -> Model:
 
 @cache
 def dataset_digest(name: str) -> str:
-    """Names the content of a dataset's files.
+    """Return the digest of a dataset: a name for the content of its prepared files.
 
     Raises:
         UserError: the source of the dataset is unknown, or one of its options is wrong.
     """
-    from ntkcl.data.sources.common.options import options_of  # needs torch; not all who read settings do
-
     dataset = load_dataset(name)
     return digest_of(dataset.source, options_of(name, dataset), dataset.classes)

@@ -1,4 +1,4 @@
-"""Which images are for training and which for testing."""
+"""Splits of a dataset into training and test images."""
 
 import hashlib
 from collections import defaultdict
@@ -13,25 +13,25 @@ from ntkcl.settings.models import Model
 
 
 class Folders(Model):
-    """The images lie in a folder of training and a folder of test images."""
+    """A split by folders: `pattern` has the group `split`, which matches train or test."""
 
-    kind: Literal["folders"]
+    kind: Literal["folders"] = Field(description="kind of the split")
 
 
 class Stratified(Model):
-    """No split is published: a share of every class, chosen by hashes of the seed and the names."""
+    """A split of our own: the same fraction of every class, chosen by hashes of the seed and the names."""
 
-    kind: Literal["stratified"] = "stratified"
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    seed: Annotated[int, Field(ge=0)] = 0
+    kind: Literal["stratified"] = Field("stratified", description="kind of the split")
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.2, description="fraction of each class for testing")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="seed of the choice")
 
 
 def stratified(ids: Sequence[str], classes: Sequence[str], options: Stratified) -> list[str]:
-    """The split, "train" or "test", of each image.
+    """Return the split, "train" or "test", of each image.
 
     Of n images of a class, `test_fraction` * n are test images, rounded to the nearest number (a half to the even one),
-    but at least 1 and at most n - 1: those whose sha256 of "seed/class/name" (in UTF-8) comes first. So the choice
-    depends neither on the order of the images nor on other classes, and on no version of a random generator.
+    but at least 1 and at most n - 1. They are the images whose sha256 of "seed/class/name" (in UTF-8) comes first. So
+    the choice does not depend on the order of the images, on other classes, or on the version of a random generator.
 
     Raises:
         UserError: a class has a single image.
@@ -43,8 +43,8 @@ def stratified(ids: Sequence[str], classes: Sequence[str], options: Stratified) 
     for class_name, names in members.items():
         if len(names) == 1:
             raise UserError(
-                f"class '{class_name}' has the single image '{names[0]}', which cannot serve for training and testing; "
-                "add images or remove the class"
+                f"class '{class_name}' has the single image '{names[0]}', but needs one for training and one for "
+                "testing; add images or remove the class"
             )
         count = min(max(round(options.test_fraction * len(names)), 1), len(names) - 1)
         keys = {name: hashlib.sha256(f"{options.seed}/{class_name}/{name}".encode()).digest() for name in names}
@@ -53,7 +53,11 @@ def stratified(ids: Sequence[str], classes: Sequence[str], options: Stratified) 
 
 
 def known_split(name: str, where: str) -> str:
-    """The split `name`, checked; `where` it stands.
+    """Check the split `name` and return it.
+
+    Args:
+        name: name of a split.
+        where: where it was read, for the error.
 
     Raises:
         UserError: it is not "train" or "test".
@@ -64,10 +68,10 @@ def known_split(name: str, where: str) -> str:
 
 
 def with_both_splits(labels: Manifest) -> Manifest:
-    """`labels`, when every class has images for training and for testing.
+    """Check that every class has images for training and for testing, and return `labels`.
 
     Raises:
-        UserError: one has not.
+        UserError: a class lacks one of them.
     """
     present = set(zip(labels.classes, labels.splits, strict=True))
     for class_name in labels.class_names:
