@@ -1,4 +1,4 @@
-"""The quickstart's table under the kernels of other processors: by how much does their rounding move it?
+"""Rounding between processors: the quickstart's table, computed with the kernels of several.
 
     python benchmarks/processors.py FOLDER
 
@@ -47,13 +47,13 @@ print(hashlib.sha256(b"".join(tensor.contiguous().numpy().tobytes() for tensor i
 
 
 def computed_bytes(variables: dict[str, str]) -> str:
-    """A hash of one forward and backward pass with these environment variables."""
+    """Hash the results of one forward and backward pass under the environment `variables`."""
     command = [sys.executable, "-c", PROBE]
     return subprocess.run(command, env=os.environ | variables, check=True, capture_output=True, text=True).stdout
 
 
 def run_quickstart(folder: Path, variables: dict[str, str]) -> dict[str, Any]:
-    """Run the study `quickstart` in `folder` with these environment variables; return its `metrics.json`."""
+    """Run the study `quickstart` in `folder` under the environment `variables`; return its `metrics.json`."""
     for part in ("params", "workflow"):
         shutil.copytree(REPOSITORY / part, folder / part, dirs_exist_ok=True)
     shutil.copy(REPOSITORY / "Snakefile", folder)
@@ -84,7 +84,7 @@ def readme_table() -> list[list[float]]:
 
 
 def differences(folder: Path, other: Path) -> str:
-    """Compare the runs of two folders: how many losses have other bytes, and how many predictions are others."""
+    """Count the differences between the runs in two folders: files of losses by bytes, and predictions."""
     losses, images, changed = [], 0, 0
     for path in sorted(folder.glob("runs/**/losses.csv")):
         contents = (hashlib.sha256((side / path.relative_to(folder)).read_bytes()).digest() for side in (folder, other))

@@ -21,12 +21,12 @@ VERSION = 3
 
 
 def weights_path(name: str) -> Path:
-    """The file with the weights of the backbone `name`."""
+    """Return the file with the weights of the backbone `name`."""
     return Path("backbones") / f"{name}.safetensors"
 
 
 def build_vit(architecture: Architecture) -> VisionTransformer:
-    """A VisionTransformer without a head: images (B, C, H, W) to the class token after the final norm (B, D)."""
+    """Build a VisionTransformer without a head: images (B, C, H, W) to the class token after the final norm (B, D)."""
     return VisionTransformer(**architecture.model_dump(), num_classes=0, class_token=True, global_pool="token")
 
 
@@ -71,8 +71,8 @@ def copy_shipped_weights(name: str) -> None:
 def write_weights(name: str, tensors: dict[str, Tensor], origin: dict[str, Any]) -> None:
     """Write the weights of the backbone `name`, with all that is needed to use them without `params/`.
 
-    If the settings name shipped weights and these are others, they get the digest of their recipe: `load_vit` refuses
-    them until `shipped` is removed from the settings.
+    Weights other than the shipped ones that the settings name get the digest of their recipe: `load_vit` refuses them
+    until `shipped` is removed from the settings.
 
     Args:
         name: an entry of `params/backbones.yaml`.
@@ -111,13 +111,13 @@ def fingerprint(tensors: dict[str, Tensor], heads: int) -> str:
 
 def _remedy(name: str) -> str:
     if load_backbone(name).shipped and weights_path(name).exists():
-        keep = f"remove `shipped` from {name} in {PARAMS}/backbones.yaml to keep these"
+        keep = f"remove `shipped` from {name} in {PARAMS}/backbones.yaml to use the others"
         return f"run `ntkcl backbone {name}` for the weights in the package, or {keep}"
     return f"run `ntkcl backbone {name}` (or `snakemake --cores all {weights_path(name)}`)"
 
 
 def _filled(architecture: Architecture, tensors: dict[str, Tensor], path: Path, remedy: str) -> VisionTransformer:
-    with torch.device("meta"):  # no time for weights that are replaced, and no draw from the global generator
+    with torch.device("meta"):  # no time for initial weights, no random numbers from the global generator
         model = build_vit(architecture)
     if problem := tensor_difference(model.state_dict(), tensors):
         raise UserError(f"{path} does not fit its architecture: {problem}; {remedy}")

@@ -21,7 +21,7 @@ from ntkcl.settings.files import load_backbone
 from ntkcl.settings.models import Pretraining
 from ntkcl.storage.provenance import provenance
 
-Watch = Callable[[int, float], None]
+OnStep = Callable[[int, float], None]
 
 
 def pretrain(name: str, device: str | None = None, console: Console | None = None) -> float:
@@ -50,8 +50,8 @@ def pretrain(name: str, device: str | None = None, console: Console | None = Non
     head = nn.Linear(backbone.architecture.embed_dim, classes)
     sample_weights(nn.ModuleList([model, head]), generator)
     model.to(target), head.to(target)
-    with _watched(settings.steps, console or Console(stderr=True)) as watch:
-        _train(model, head, images[~is_test], labels[~is_test], settings, generator, watch)
+    with _show_progress(settings.steps, console or Console(stderr=True)) as on_step:
+        _train(model, head, images[~is_test], labels[~is_test], settings, generator, on_step)
     accuracy = _accuracy(model.eval(), head, images[is_test], labels[is_test])
     _write(name, model, _origin(settings, accuracy, target))
     return accuracy
@@ -90,7 +90,7 @@ def _train(
     labels: Tensor,
     settings: Pretraining,
     generator: torch.Generator,
-    watch: Watch,
+    on_step: OnStep,
 ) -> None:
     parameters = [*model.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
@@ -109,7 +109,7 @@ def _train(
         loss.backward()
         optimizer.step()
         schedule.step()
-        watch(step, loss.item())
+        on_step(step, loss.item())
 
 
 @torch.no_grad()
@@ -138,16 +138,16 @@ def _write(name: str, model: VisionTransformer, origin: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _watched(steps: int, console: Console) -> Iterator[Watch]:
+def _show_progress(steps: int, console: Console) -> Iterator[OnStep]:
     """Show steps and losses: as a bar in a terminal, otherwise as ten lines."""
     start = time.monotonic()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("pre-training", total=steps)
 
-        def watch(step: int, loss: float) -> None:
+        def on_step(step: int, loss: float) -> None:
             progress.update(bar, completed=step, description=f"pre-training, loss {loss:.2f}")
             if not console.is_terminal and (step * 10 // steps) > ((step - 1) * 10 // steps):
                 seconds = time.monotonic() - start
                 console.print(f"pre-training: step {step} of {steps}, loss {loss:.3f}, {seconds:.0f} s")
 
-        yield watch
+        yield on_step

@@ -1,4 +1,4 @@
-"""Pre-trained weights that come with the package: where they are, and whether the settings describe them."""
+"""Pre-trained weights in the package: their files, and a check of the settings against them."""
 
 import json
 from functools import cache
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).parent / "weights"
 
 
 def shipped_names() -> list[str]:
-    """Names of the backbones whose weights come with the package."""
+    """Names of the backbones whose weights are in the package."""
     return sorted(path.stem for path in FOLDER.glob("*.safetensors"))
 
 

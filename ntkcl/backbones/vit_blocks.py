@@ -56,7 +56,7 @@ class FirstBlock(NamedTuple):
 
     Args:
         half: (B, N, d), the tokens after the attention half, x + Attn(LN1 x).
-        mlp: (B, N, d), the MLP half of these without its residual connection.
+        mlp: (B, N, d), the MLP half of `half` without its residual connection.
     """
 
     half: Tensor

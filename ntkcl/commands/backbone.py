@@ -12,7 +12,7 @@ from ntkcl.commands.options import compute_options, usage
 def backbone(name: str, retrain: bool, device: str, threads: int) -> None:
     """Write the frozen weights of backbone NAME, backbones/NAME.safetensors.
 
-    They are published, shipped with the package, or pre-trained here, as params/backbones.yaml says.
+    They are published, in the package, or pre-trained here, depending on params/backbones.yaml.
     """
     from ntkcl.backbones.files import copy_shipped_weights
     from ntkcl.errors import UserError
@@ -52,7 +52,7 @@ def _comparison(name: str, shipped: str) -> str:
     if found == shipped:
         return "its weights equal the ones in the package, bit by bit"
     return (
-        f"warning: its weights (fingerprint {found[:12]}) are not the ones in the package ({shipped[:12]}), so runs "
-        f"refuse it: run `ntkcl backbone {name}` to restore these, or remove `shipped` from {name} in "
-        "params/backbones.yaml to use the new ones"
+        f"warning: its weights (fingerprint {found[:12]}) are not the ones in the package ({shipped[:12]}), and runs "
+        f"refuse it: run `ntkcl backbone {name}` to restore the file, or remove `shipped` from {name} in "
+        "params/backbones.yaml to use the new weights"
     )

@@ -24,7 +24,7 @@ print(torch.backends.cpu.get_cpu_capability(), json.dumps(found))
 
 
 def accuracies(variables: dict[str, str]) -> tuple[str, dict[str, list[float]]]:
-    """Kernels that PyTorch uses, and the accuracies of all runs after each task, with these environment variables."""
+    """Kernels that PyTorch uses, and accuracies of all runs after each task, under the environment `variables`."""
     command = [sys.executable, "-c", RUNS]
     done = subprocess.run(command, env=os.environ | variables, check=True, capture_output=True, text=True)
     kernels, _, found = done.stdout.partition(" ")
