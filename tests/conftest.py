@@ -1,66 +1,123 @@
 """Fixtures that all tests share."""
 
+import os
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from ntkcl import runs
-from ntkcl.data.sources.common import options
-from ntkcl.settings import files
 from tests.helpers.http_server import FileServer
+from tests.helpers.projects import REPOSITORY, clear_settings
 
-REPOSITORY = Path(__file__).parents[1]
+os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported: on small arrays a second thread only waits
 
-
-def clear_settings() -> None:
-    """Forget the settings that were read: they are read once per process, and tests change the files."""
-    for module in (files, options, runs):
-        for function in vars(module).values():
-            if hasattr(function, "cache_clear"):
-                function.cache_clear()
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """An empty project with the repository's `params/`, as the working directory."""
-    # without the checksums that a person has recorded: the files of the tests are others
-    shutil.copytree(REPOSITORY / "params", tmp_path / "params", ignore=shutil.ignore_patterns("checksums.json"))
-    monkeypatch.chdir(tmp_path)
-    clear_settings()
-    yield tmp_path
-    clear_settings()
+Once = Callable[[str, Callable[[], None], Path], Path]
 
 
 @pytest.fixture(scope="session")
-def tiny_prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """A function that changes a copy of a folder once for all of pytest's processes. The result is read-only."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def make(name: str, change: Callable[[], None], source: Path) -> Path:
+        with FileLock(root / f"{name}.lock"):
+            if not (root / name).exists():
+                shutil.copytree(source, root / f"{name}-unfinished")
+                with working_in(root / f"{name}-unfinished"):
+                    change()
+                (root / f"{name}-unfinished").rename(root / name)
+        return root / name
+
+    return make
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[Path]:
+    """Make a project the working directory, with its own settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        clear_settings()
+        yield folder
+    clear_settings()
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Path]:
+    """An empty project with the repository's `params/`, as the working directory."""
+    # without recorded checksums: the files of the tests are others
+    shutil.copytree(REPOSITORY / "params", tmp_path / "params", ignore=shutil.ignore_patterns("checksums.json"))
+    with working_in(tmp_path):
+        yield tmp_path
+
+
+@pytest.fixture
+def tiny_settings(tmp_path: Path) -> Iterator[Path]:
+    """A project with the settings of the tiny study and nothing else, as the working directory."""
+    yield from copied(REPOSITORY / "tests/tiny", tmp_path)
+
+
+@pytest.fixture(scope="session")
+def tiny_prepared(once: Once) -> Path:
     """The tiny project with its data and backbone; do not change it."""
-    folder = tmp_path_factory.mktemp("tiny") / "project"
-    shutil.copytree(REPOSITORY / "tests/tiny", folder)
-    command = (
-        "from ntkcl.backbones.pretraining import pretrain; from ntkcl.data.prepared.prepare import prepare_dataset;"
-    )
-    command += "prepare_dataset('digits'); prepare_dataset('letters'); import torch; torch.set_num_threads(1);"
-    command += "pretrain('vit_tiny', 'cpu')"
-    subprocess.run([sys.executable, "-c", command], cwd=folder, check=True, capture_output=True)
-    return folder
+    return once("tiny-prepared", prepare, REPOSITORY / "tests/tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_finished(once: Once, tiny_prepared: Path) -> Path:
+    """The tiny project with all runs of its study; do not change it."""
+    return once("tiny-finished", finish, tiny_prepared)
 
 
 @pytest.fixture
-def tiny(tiny_prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def tiny(tiny_prepared: Path, tmp_path: Path) -> Iterator[Path]:
     """A project with the tiny study, data and backbone ready, as the working directory."""
-    folder = tmp_path / "project"
-    shutil.copytree(tiny_prepared, folder)
-    monkeypatch.chdir(folder)
-    clear_settings()
-    yield folder
-    clear_settings()
+    yield from copied(tiny_prepared, tmp_path)
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory):
-    """A server of what publishers have."""
+def finished(tiny_finished: Path, tmp_path: Path) -> Iterator[Path]:
+    """A project with the tiny study and its finished runs, as the working directory."""
+    yield from copied(tiny_finished, tmp_path)
+
+
+def copied(source: Path, folder: Path) -> Iterator[Path]:
+    """A copy of a project, as the working directory."""
+    shutil.copytree(source, folder / "project")
+    with working_in(folder / "project"):
+        yield folder / "project"
+
+
+def prepare() -> None:
+    """Prepare the data of the tiny project and pre-train its backbone."""
+    from ntkcl.backbones.pretraining import pretrain
+    from ntkcl.data.prepared.prepare import prepare_dataset
+
+    prepare_dataset("digits")
+    prepare_dataset("letters")
+    pretrain("vit_tiny", "cpu")
+
+
+def finish() -> None:
+    """Train and evaluate all runs of the tiny study."""
+    import torch
+
+    from ntkcl.runs import runs_of
+    from ntkcl.settings.files import load_study
+    from ntkcl.training.evaluate import evaluate
+    from ntkcl.training.train import train_task
+
+    for run in runs_of(load_study("quickstart")):
+        for task in run.tasks:
+            train_task(run, task.index, torch.device("cpu"))
+        evaluate(run, torch.device("cpu"))
+
+
+@pytest.fixture
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FileServer]:
+    """A server of the files that publishers have."""
     with FileServer(tmp_path_factory.mktemp("publisher")) as server:
         yield server

@@ -3,10 +3,9 @@
 import copy
 import runpy
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
+import pandas
 import pytest
 import torch
 from PIL import Image
@@ -20,38 +19,10 @@ from ntkcl import Classifier
 from ntkcl.data.prepared.prepare import load_images
 from ntkcl.errors import UserError
 from ntkcl.runs import resolve
-from ntkcl.training.evaluate import evaluate
-from ntkcl.training.train import train_task
-from tests.conftest import REPOSITORY
+from tests.helpers.digit_images import BACKBONE, Digits, write_folder
+from tests.helpers.projects import REPOSITORY
 
-BACKBONE = "backbones/vit_tiny.safetensors"
 SMALL = {"settings": {"adapter_width": 4, "prompts": 2}, "training": {"epochs": 1, "batch_size": 32}, "device": "cpu"}
-
-
-class Digits:
-    """Pictures of some digits as a dataset; `change` is done to each picture."""
-
-    def __init__(
-        self, digits: str, each: int = 12, change=lambda image: image, classes: list[str] | None = None
-    ) -> None:
-        images = load_images("digits")
-        rows = [row for row, name in enumerate(images.manifest.classes) if name in digits]
-        chosen = [row for digit in digits for row in [r for r in rows if images.manifest.classes[r] == digit][:each]]
-        self.items = [(change(images.image(row)), digits.index(images.manifest.classes[row])) for row in chosen]
-        self.classes = list(digits) if classes is None else classes
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int):
-        return self.items[index]
-
-
-@pytest.fixture
-def here(tiny: Path) -> Path:
-    """A folder with a backbone and prepared digits."""
-    torch.set_num_threads(1)
-    return tiny
 
 
 def learned(*digits: str, **options) -> Classifier:
@@ -68,16 +39,7 @@ def failure(function, *arguments, **options) -> str:
     return str(error.value)
 
 
-def write_folder(folder: Path, digits: str, each: int = 4) -> Path:
-    """The digits as image files, in a folder for each."""
-    for index, (image, label) in enumerate(Digits(digits, each).items):
-        path = folder / f"digit{digits[label]}" / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-    return folder
-
-
-def test_classes_come_task_after_task_and_earlier_ones_stay(here):
+def test_classes_come_task_after_task_and_earlier_ones_stay(tiny):
     model = learned("01", "47")
     assert (model.classes, model.task_sizes) == (["0", "1", "4", "7"], [2, 2])
     digits = Digits("0147")
@@ -86,7 +48,7 @@ def test_classes_come_task_after_task_and_earlier_ones_stay(here):
     assert right / len(digits) > 0.5  # chance is 0.25
 
 
-def test_answers_are_the_best_classes_in_order(here):
+def test_answers_are_the_best_classes_in_order(tiny):
     (answer,) = learned("0147").predict([Digits("0").items[0][0]], top=3)
     scores = [score for _, score in answer]
     assert len(answer) == 3 and scores == sorted(scores, reverse=True)
@@ -95,7 +57,7 @@ def test_answers_are_the_best_classes_in_order(here):
 
 
 @pytest.mark.parametrize("method", ["ntk_cl", "simplecil", "adapter_finetuning"])
-def test_saving_and_loading_between_tasks_changes_no_byte(here, method):
+def test_saving_and_loading_between_tasks_changes_no_byte(tiny, method):
     own = {"ntk_cl": SMALL["settings"], "simplecil": {}, "adapter_finetuning": {"adapter_width": 4}}[method]
     torch.manual_seed(1)
     learned("01", "47", method=method, settings=own).save("at_once.safetensors")
@@ -107,7 +69,7 @@ def test_saving_and_loading_between_tasks_changes_no_byte(here, method):
     assert Path("later.safetensors").read_bytes() == Path("at_once.safetensors").read_bytes()
 
 
-def test_seeds_differ_and_the_callers_generator_and_threads_stay(here):
+def test_seeds_differ_and_the_callers_generator_and_threads_stay(tiny):
     threads = torch.get_num_threads()
     before = torch.get_rng_state()
     for seed in (0, 1):
@@ -118,7 +80,7 @@ def test_seeds_differ_and_the_callers_generator_and_threads_stay(here):
     assert Path("0.safetensors").read_bytes() != Path("1.safetensors").read_bytes()
 
 
-def test_pictures_tensors_and_files_are_the_same_images(here):
+def test_pictures_tensors_and_files_are_the_same_images(tiny):
     model = learned("01")
     image = Digits("0").items[0][0]
     image.save("image.png")
@@ -132,7 +94,7 @@ def test_pictures_tensors_and_files_are_the_same_images(here):
     assert [score for _, score in alone] == pytest.approx([score for _, score in together], abs=1e-5)
 
 
-def test_learning_from_tensors_equals_learning_from_pictures(here):
+def test_learning_from_tensors_equals_learning_from_pictures(tiny):
     learned("01").save("pictures.safetensors")
     model = Classifier(BACKBONE, **SMALL)
     model.learn(Digits("01", change=to_tensor))
@@ -140,7 +102,7 @@ def test_learning_from_tensors_equals_learning_from_pictures(here):
     assert Path("tensors.safetensors").read_bytes() == Path("pictures.safetensors").read_bytes()
 
 
-def test_names_of_classes(here):
+def test_names_of_classes(tiny):
     def names(dataset, classes=None):
         model = Classifier(BACKBONE, method="simplecil", device="cpu")
         model.learn(dataset, classes)
@@ -156,7 +118,7 @@ def test_names_of_classes(here):
     assert names(ImageFolder(write_folder(Path("photos"), "58"))) == ["digit5", "digit8"]
 
 
-def test_labels_that_are_of_no_use(here):
+def test_labels_that_are_of_no_use(tiny):
     model = Classifier(BACKBONE, **SMALL)
     digits = Digits("01")
     assert "label 1 has no name among the 1 classes" in failure(model.learn, digits, ["zero"])
@@ -165,7 +127,7 @@ def test_labels_that_are_of_no_use(here):
     assert "the dataset has no images" in failure(model.learn, [])
 
 
-def test_a_class_that_was_learned_before(here):
+def test_a_class_that_was_learned_before(tiny):
     model = learned("01")
     assert "class '1' was learned before" in failure(model.learn, Digits("12"))
     model.learn(Digits("12", classes=["another one", "2"]))
@@ -184,12 +146,12 @@ def test_a_class_that_was_learned_before(here):
         (5, "image 0 is of type int; give a path"),
     ],
 )
-def test_images_that_are_none(here, image, expected):
+def test_images_that_are_none(tiny, image, expected):
     Path("text.png").write_text("no image")
     assert expected in failure(learned("01", method="simplecil", settings={}).predict, [image])
 
 
-def test_a_failed_task_leaves_the_classifier_as_it_was(here):
+def test_a_failed_task_leaves_the_classifier_as_it_was(tiny):
     model, other = learned("01"), learned("01")
     assert "the loss is not finite" in failure(
         Classifier(BACKBONE, **SMALL | {"training": {"lr": 1e30, "batch_size": 8}}).learn, Digits("47")
@@ -209,13 +171,13 @@ def test_a_failed_task_leaves_the_classifier_as_it_was(here):
     assert Path("tried.safetensors").read_bytes() == Path("other.safetensors").read_bytes()
 
 
-def test_before_anything_was_learned(here):
+def test_before_anything_was_learned(tiny):
     model = Classifier(BACKBONE, **SMALL)
     assert "call learn(dataset) first" in failure(model.predict, ["image.png"])
     assert "call learn(dataset) first" in failure(model.save, "nothing.safetensors")
 
 
-def test_wrong_settings_name_what_is_meant(here):
+def test_wrong_settings_name_what_is_meant(tiny):
     assert "settings of ntk_cl: unknown key 'adpter_width'; did you mean 'adapter_width'?" in failure(
         Classifier, BACKBONE, settings={"adpter_width": 4}
     )
@@ -230,7 +192,7 @@ def small_vit(seed: int, **options) -> VisionTransformer:
     return VisionTransformer(**shape | options)
 
 
-def test_a_vision_transformer_of_ones_own_is_known_by_its_weights(here):
+def test_a_vision_transformer_of_ones_own_is_known_by_its_weights(tiny):
     vit = small_vit(0, num_classes=5)
     headless = copy.deepcopy(vit)
     headless.reset_classifier(0)
@@ -248,20 +210,15 @@ def test_a_vision_transformer_of_ones_own_is_known_by_its_weights(here):
     assert "square" in failure(Classifier, small_vit(0, img_size=(16, 32)), **SMALL)
 
 
-def test_colour_photographs_are_seen_in_the_backbones_size(here):
+def test_colour_photographs_are_seen_in_the_backbones_size(tiny):
     model = Classifier(small_vit(0), preprocessing={"train_crop": "random", "mean": [0.5], "std": [0.5]}, **SMALL)
     model.learn([(Image.new("RGB", (60, 40), colour), colour) for colour in ("red", "lime", "blue") for _ in range(8)])
     answers = model.predict([Image.new("RGBA", (33, 90), "blue"), Image.new("RGB", (20, 20), "red")])
     assert [answer[0][0] for answer in answers] == ["blue", "red"]
 
 
-def test_the_state_of_a_run_predicts_as_the_run_did(here):
+def test_the_state_of_a_run_predicts_as_the_run_did(finished):
     run = resolve("digits", "vit_tiny", "ntk_cl", 0)
-    for index in range(len(run.tasks)):
-        train_task(run, index, torch.device("cpu"))
-    evaluate(run, torch.device("cpu"))
-    import pandas
-
     table = pandas.read_csv(run.folder / "predictions.csv.gz")
     images = load_images("digits")
     shutil.rmtree("params")
@@ -272,10 +229,8 @@ def test_the_state_of_a_run_predicts_as_the_run_did(here):
     assert len(model.classes) == 10
 
 
-def test_a_run_goes_on_with_other_classes_unless_it_has_ended(here):
+def test_a_run_goes_on_with_other_classes_unless_it_has_ended(finished):
     run = resolve("digits", "vit_tiny", "ntk_cl", 0)
-    for index in range(len(run.tasks)):
-        train_task(run, index, torch.device("cpu"))
     model = Classifier.load(run.state_path(0).resolve(), device="cpu")
     assert model.training == run.training and len(model.classes) == 6
     model.learn([(image, f"own {label}") for image, label in Digits("47").items])
@@ -284,7 +239,7 @@ def test_a_run_goes_on_with_other_classes_unless_it_has_ended(here):
     assert "load the state of a task before" in failure(ended.learn, [(Digits("4")[0][0], "own")])
 
 
-def test_files_that_do_not_fit(here):
+def test_files_that_do_not_fit(tiny):
     learned("01").save("saved.safetensors")
     whole = Path("saved.safetensors").read_bytes()
     Path("cut.safetensors").write_bytes(whole[:-100])
@@ -299,12 +254,7 @@ def test_files_that_do_not_fit(here):
     assert Classifier.load("saved.safetensors", "elsewhere/vit_tiny.safetensors", "cpu").classes == ["0", "1"]
 
 
-def test_importing_the_package_does_not_import_torch():
-    code = "import sys, ntkcl; assert 'torch' not in sys.modules; ntkcl.Classifier; assert 'torch' in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_the_examples(here, capsys):
+def test_the_examples(tiny, capsys):
     write_folder(Path("tasks/1"), "01"), write_folder(Path("tasks/2"), "47"), write_folder(Path("later"), "58")
     shutil.rmtree("params")
 
@@ -317,7 +267,7 @@ def test_the_examples(here, capsys):
     assert "knew 4 classes and now knows 6" in answer and "later/digit5/0.png digit" in answer
 
 
-def test_photographs_are_turned_alike_in_learning_and_predicting(here):
+def test_photographs_are_turned_alike_in_learning_and_predicting(tiny):
     """ImageFolder gives pictures that are not turned, paths are read by us: EXIF data must count in both."""
     for index, (image, label) in enumerate(Digits("17", 10).items):
         path = Path("photos") / "17"[label] / f"{index}.jpg"
@@ -335,7 +285,7 @@ def test_photographs_are_turned_alike_in_learning_and_predicting(here):
     assert sum(right) >= 18
 
 
-def test_one_tensor_is_one_image_and_four_dimensions_are_a_batch(here):
+def test_one_tensor_is_one_image_and_four_dimensions_are_a_batch(tiny):
     model = learned("01")
     image = to_tensor(Digits("0").items[0][0])
     single = model.predict([image])

@@ -37,7 +37,7 @@ def bench(
     precisions = list(
         dict.fromkeys(precision_on(device, _with(runs[0], precision=name).training.precision) for name in precisions)
     )
-    ceilings = {precision: matmul_ceiling(device, precision) for precision in precisions}
+    ceilings = {precision: matmul_ceiling(device, precision, min(1.0, seconds)) for precision in precisions}
     threads = f", threads: {torch.get_num_threads()}" if device.type == "cpu" else ""
     console.print(f"{device_name(device.type)}{threads}, torch {torch.__version__}")
     for precision, ceiling in ceilings.items():

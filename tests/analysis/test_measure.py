@@ -21,30 +21,53 @@ from ntkcl.ntk.ridge import forecast
 from ntkcl.runs import resolve
 from ntkcl.training.evaluate import evaluate
 from ntkcl.training.train import train_task
-from tests.conftest import clear_settings
+from tests.helpers.learners import CPU
+from tests.helpers.projects import clear_settings
 
-CPU, MEMORY = torch.device("cpu"), 1 << 28
+MEMORY = 1 << 28  # bytes
 
 
-def finished(variant, dataset="digits", backbone="vit_tiny"):
-    torch.set_num_threads(1)
-    run = resolve(dataset, backbone, variant, 0)
-    for task in range(len(run.tasks)):
-        train_task(run, task, CPU)
+def finish(variant):
+    """A run of the tiny study's dataset, trained and evaluated."""
+    run = resolve("digits", "vit_tiny", variant, 0)
+    for task in run.tasks:
+        train_task(run, task.index, CPU)
     evaluate(run, CPU)
     return run
 
 
 @pytest.fixture
-def ntk_cl(tiny):
-    return finished("ntk_cl")
+def ntk_cl(finished):
+    return resolve("digits", "vit_tiny", "ntk_cl", 0)
 
 
-def test_measuring_leaves_numbers_and_arrays_beside_the_metrics(ntk_cl):
-    content = measure(ntk_cl, CPU, MEMORY)
-    written = (ntk_cl.folder / "kernel.json").read_text()
-    assert json.loads(written) == json.loads(json.dumps(content)) and "NaN" not in written
-    arrays = load_file(ntk_cl.folder / "kernel.safetensors")
+def take_few_images(patch):
+    """Kernels of a few images: all numbers are defined for any number of them."""
+    for name, count in (("PER_TASK", 12), ("OLD_IMAGES", 20), ("SHOWN", 20)):
+        patch.setattr(f"ntkcl.analysis.measure.{name}", count)
+
+
+@pytest.fixture(autouse=True)
+def few_images(monkeypatch):
+    take_few_images(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def measured(once, tiny_finished):
+    """The folder of a run with its kernel; do not change it."""
+
+    def change():
+        with pytest.MonkeyPatch.context() as patch:
+            take_few_images(patch)
+            measure(resolve("digits", "vit_tiny", "ntk_cl", 0), CPU, MEMORY)
+
+    return once("tiny-measured", change, tiny_finished) / "runs/digits/vit_tiny/ntk_cl/seed0"
+
+
+def test_measuring_leaves_numbers_and_arrays_next_to_the_metrics(measured):
+    written, arrays = (measured / "kernel.json").read_text(), load_file(measured / "kernel.safetensors")
+    content = json.loads(written)
+    assert "NaN" not in written
     count = len(arrays["kernel/tasks"])
     assert (np.diff(arrays["kernel/tasks"]) >= 0).all() and set(arrays["kernel/tasks"]) == {0, 1}
     for name in ("kernel/before", "kernel/after", "kernel/all"):
@@ -54,16 +77,20 @@ def test_measuring_leaves_numbers_and_arrays_beside_the_metrics(ntk_cl):
     assert content["drift"][0] > 0 and content["alignment"][0] <= 1
     assert np.allclose(np.diag(content["coupling"]), 1) and np.allclose(np.diag(content["overlap"]), 1)
     assert 0 < content["coupling"][0][1] <= 1
-    before = written, (ntk_cl.folder / "kernel.safetensors").read_bytes()
-    measure(ntk_cl, CPU, MEMORY // 16)
-    again = json.loads((ntk_cl.folder / "kernel.json").read_text())
-    assert again["coupling"][0][1] == pytest.approx(content["coupling"][0][1], rel=1e-4)
-    measure(ntk_cl, CPU, MEMORY)
-    assert before == ((ntk_cl.folder / "kernel.json").read_text(), (ntk_cl.folder / "kernel.safetensors").read_bytes())
 
 
-def test_gaps_are_differences_of_accuracies(ntk_cl):
-    gaps, predictions = measure(ntk_cl, CPU, MEMORY)["gaps"], read_predictions(ntk_cl.folder / "predictions.csv.gz")
+def test_equal_memory_gives_equal_bytes_and_less_memory_nearly_equal_numbers(measured, ntk_cl):
+    content = measure(ntk_cl, CPU, MEMORY)
+    assert json.loads((measured / "kernel.json").read_text()) == json.loads(json.dumps(content))
+    for name in ("kernel.json", "kernel.safetensors"):
+        assert (ntk_cl.folder / name).read_bytes() == (measured / name).read_bytes()
+    frugal = measure(ntk_cl, CPU, MEMORY // 16)
+    assert frugal["coupling"][0][1] == pytest.approx(content["coupling"][0][1], rel=1e-4)
+
+
+def test_gaps_are_differences_of_accuracies(measured, ntk_cl):
+    gaps = json.loads((measured / "kernel.json").read_text())["gaps"]
+    predictions = read_predictions(ntk_cl.folder / "predictions.csv.gz")
     right = 100.0 * (predictions["class"] == predictions["predicted"])
     first = predictions["class"] < ntk_cl.tasks[0].size
     learned, end = (right[first & (predictions["task"] == task)].mean() for task in (0, 1))
@@ -90,8 +117,8 @@ def test_complexity_falls_with_the_images_learned_from(ntk_cl):
     assert again["rademacher"] == pytest.approx(few["rademacher"])  # whatever the scale of the scores
 
 
-def test_a_method_without_training_has_gaps_and_no_kernel(tiny):
-    content = measure(finished("simplecil"), CPU, MEMORY)
+def test_a_method_without_training_has_gaps_and_no_kernel(finished):
+    content = measure(resolve("digits", "vit_tiny", "simplecil", 0), CPU, MEMORY)
     assert len(content["gaps"]["same_classes_gap"]) == 2 and not {"coupling", "forecast"} & set(content)
     assert content["gaps"]["same_classes_gap"] == pytest.approx([0, 0])  # nothing is trained: nothing changes
 
@@ -99,7 +126,7 @@ def test_a_method_without_training_has_gaps_and_no_kernel(tiny):
 def test_runs_in_bfloat16_are_measured_in_float32(tiny):
     with (tiny / "params/methods/ntk_cl.yaml").open("a") as file:
         file.write("variants: {half: {training: {precision: bfloat16, epochs: 1}}}\n")
-    content = measure(finished("ntk_cl/half"), CPU, MEMORY)
+    content = measure(finish("ntk_cl/half"), CPU, MEMORY)
     assert content["drift"][0] > 0 and content["provenance"][0]["device"].startswith("CPU")
 
 
@@ -138,7 +165,7 @@ def three_tasks(tiny):
     with (tiny / "params/methods/ntk_cl.yaml").open("a") as file:
         file.write("variants: {fast: {settings: {adapter_scale: 1}, training: {lr: 0.1, batch_size: 16}}}\n")
     clear_settings()
-    return finished("ntk_cl/fast")
+    return finish("ntk_cl/fast")
 
 
 def test_measured_change_is_that_of_the_trained_parameters_alone(three_tasks):
@@ -164,7 +191,7 @@ def test_a_forecast_begins_where_training_began(tiny):
     """Where a task trains nothing, the proxies after it are those that the forecast starts from."""
     with (tiny / "params/methods/ntk_cl.yaml").open("a") as file:
         file.write("variants: {first: {training: {epochs: 0, first_epochs: 1}}}\n")
-    trained = TrainedRun(finished("ntk_cl/first"), CPU)
+    trained = TrainedRun(finish("ntk_cl/first"), CPU)
     after = trained.learners[1]
     learner = trained.learner_after(trained.tasks[0])
     learner.add_task(trained.tasks[1])

@@ -18,8 +18,8 @@ from ntkcl.backbones.files import load_vit
 from ntkcl.backbones.timm_weights import check_tag, convert_timm_weights
 from ntkcl.errors import UserError
 from ntkcl.settings.files import load_backbone
-from tests.commands.test_bad_input import ntkcl, one_line
 from tests.conftest import clear_settings
+from tests.helpers.commands import ntkcl, one_line
 from tests.helpers.http_server import Behaviour, FileServer
 
 TAG = "vit_tiny_patch16_224.augreg_in21k"

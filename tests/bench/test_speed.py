@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from ntkcl.bench.memory import kept_for_backward
 from ntkcl.commands.cli import main
-from tests.training.test_checkpoints import FIRST, new_learner
+from tests.helpers.interruptions import FIRST, new_learner
 
 
 def test_every_combination_has_a_row(tiny):

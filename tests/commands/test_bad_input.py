@@ -7,33 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from ntkcl.errors import UserError
 from ntkcl.runs import resolve, runs_of
 from ntkcl.settings.files import load_study
-from tests.conftest import REPOSITORY, clear_settings
+from tests.helpers.commands import ntkcl, ntkcl_process, one_line
+from tests.helpers.projects import REPOSITORY, change, copy_pipeline
 
-RUN = ["digits", "vit_tiny", "ntk_cl", "0"]
-
-
-def ntkcl(*arguments: str, before: list[str] | None = None, **options) -> subprocess.CompletedProcess:
-    command = [*(before or []), sys.executable, "-m", "ntkcl.commands.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, **options)
-
-
-def one_line(done: subprocess.CompletedProcess) -> str:
-    assert done.returncode == 1, done.stderr
-    errors = [line for line in done.stderr.splitlines() if line]
-    assert len(errors) == 1, done.stderr
-    assert errors[0].startswith("error: ")
-    return errors[0]
-
-
-def change(path: str, old: str, new: str) -> None:
-    text = Path(path).read_text()
-    assert old in text
-    Path(path).write_text(text.replace(old, new))
-    clear_settings()
+TRAIN = ["train", "digits", "vit_tiny", "ntk_cl", "0", "--device", "cpu", "--task"]
 
 
 def failure() -> str:
@@ -88,12 +70,12 @@ STUDY, METHOD, DATASET = (f"params/{name}.yaml" for name in ("studies/quickstart
         (DATASET, "classes: 10", "clases: 10", "unknown key 'clases'; did you mean 'classes'?"),
     ],
 )
-def test_settings_are_validated_before_anything_runs(tiny, path, old, new, expected):
+def test_settings_are_validated_before_anything_runs(tiny_settings, path, old, new, expected):
     change(path, old, new)
     assert expected in failure()
 
 
-def test_nested_keys_get_their_own_nearest_name(tiny):
+def test_nested_keys_get_their_own_nearest_name(tiny_settings):
     change("params/backbones.yaml", "depth: 2", "dept: 2")
     assert "unknown key 'architecture.dept'; did you mean 'depth'?" in failure()
     change("params/backbones.yaml", "dept: 2", "depth: 2")
@@ -106,7 +88,7 @@ def test_the_shipped_studies_are_valid(project):
         assert runs_of(load_study(path.stem))
 
 
-def test_equal_settings_have_equal_digests_however_they_are_written(tiny):
+def test_equal_settings_have_equal_digests_however_they_are_written(tiny_settings):
     first = resolve("digits", "vit_tiny", "ntk_cl", 0).digest
     change(METHOD, "epochs: 2", "epochs: 2, momentum: 0.9")
     assert resolve("digits", "vit_tiny", "ntk_cl", 0).digest == first
@@ -116,7 +98,7 @@ def test_equal_settings_have_equal_digests_however_they_are_written(tiny):
     assert resolve("digits", "vit_tiny", "ntk_cl", 0).digest != first
 
 
-def test_a_changed_backbone_or_dataset_changes_the_runs(tiny):
+def test_a_changed_backbone_or_dataset_changes_the_runs(tiny_settings):
     digests = {resolve("digits", "vit_tiny", "ntk_cl", 0).digest}
     change("params/backbones.yaml", "steps: 40", "steps: 41")
     digests.add(resolve("digits", "vit_tiny", "ntk_cl", 0).digest)
@@ -127,10 +109,8 @@ def test_a_changed_backbone_or_dataset_changes_the_runs(tiny):
     assert len(digests) == 4
 
 
-def test_the_pipeline_refuses_an_unknown_study_before_it_plans(tiny):
-    for part in ("Snakefile", "workflow", "profiles"):
-        source = REPOSITORY / part
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, part)
+def test_the_pipeline_refuses_an_unknown_study_before_it_plans(tiny_settings):
+    copy_pipeline(tiny_settings)
     command = [sys.executable, "-m", "snakemake", "--dry-run", "--config", "study=quikstart"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
@@ -140,75 +120,55 @@ def test_the_pipeline_refuses_an_unknown_study_before_it_plans(tiny):
     assert "Traceback" not in done.stderr
 
 
-def test_a_dataset_with_another_number_of_classes(tiny):
+def test_a_dataset_with_another_number_of_classes(tiny_settings):
     change(DATASET, "classes: 10\nfirst_task_classes: 6", "classes: 14\nfirst_task_classes: 10")
     assert "made 10; set classes to 10" in one_line(ntkcl("data", "prepare", "digits"))
 
 
 def test_missing_data_and_backbone_name_the_command(tiny):
-    shutil.rmtree("data/digits")
-    assert "ntkcl data prepare digits" in one_line(ntkcl("train", *RUN, "--task", "0"))
     shutil.rmtree("backbones")
-    Path("data").rename("elsewhere")
-    Path("elsewhere").rename("data")
-    assert ntkcl("data", "prepare", "digits").returncode == 0
-    assert "ntkcl backbone vit_tiny" in one_line(ntkcl("train", *RUN, "--task", "0"))
+    assert "ntkcl backbone vit_tiny" in one_line(ntkcl(*TRAIN, "0"))
+    shutil.rmtree("data/digits")
+    assert "ntkcl data prepare digits" in one_line(ntkcl(*TRAIN, "0"))
 
 
-def test_a_full_disk_leaves_no_half_file(tiny):
+def test_a_full_disk_leaves_no_half_file(finished):
     """Simulated by a limit on the size of files; the state is larger than it, the log of losses is not."""
-    assert ntkcl("train", *RUN, "--task", "0").returncode == 0
+    shutil.rmtree("runs/digits/vit_tiny/ntk_cl/seed0/task1")
     state = Path("runs/digits/vit_tiny/ntk_cl/seed0/task0/state.safetensors")
     before = state.read_bytes()
-    limit = len(before) // 2
-    done = ntkcl(
-        "train", *RUN, "--task", "1", preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    )
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+        done = ntkcl(*TRAIN, "1")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     message = one_line(done)
     assert "cannot write runs/digits/vit_tiny/ntk_cl/seed0/task1/state.safetensors" in message
     assert "free space" in message
     assert state.read_bytes() == before
     assert not list(Path("runs").rglob("*.partial"))
-    assert not list(Path("runs").rglob("task1/state*"))
-    assert ntkcl("train", *RUN, "--task", "1").returncode == 0
+    assert not list(state.parents[1].glob("task1/state*"))
+    assert ntkcl(*TRAIN, "1").returncode == 0
 
 
-def test_no_permission_to_write(tiny):
-    Path("runs").mkdir()
-    Path("runs").chmod(0o555)
-    # as root, permissions hold only without the capability to override them
-    before = ["setpriv", "--bounding-set=-dac_override"] if shutil.which("setpriv") else []
-    message = one_line(ntkcl("train", *RUN, "--task", "0", before=before))
-    Path("runs").chmod(0o755)
-    assert "cannot write runs/digits" in message
+def test_no_permission_to_write(finished):
+    Path("reports").mkdir(mode=0o555)
+    # as root, permissions count only without the capability to override them
+    before = ("setpriv", "--bounding-set=-dac_override") if shutil.which("setpriv") else ()
+    message = one_line(ntkcl_process("report", "aggregate", "quickstart", before=before))
+    assert "cannot write reports/metrics.json" in message
     assert "Permission denied" in message
 
 
 def test_a_missing_package_is_named():
-    code = "import sys; sys.modules['safetensors'] = None; from ntkcl.commands.cli import main; main()"
-    command = [sys.executable, "-c", code, "data", "prepare", "digits"]
+    code = "import sys; sys.modules['yaml'] = None; from ntkcl.commands.cli import main; main()"
+    command = [sys.executable, "-c", code, "check"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
-    assert "safetensors is missing; install it with `make install`" in one_line(done)
+    assert "yaml is missing; install it with `make install`" in one_line(done)
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there(tiny):
-    import torch
-
-    if torch.cuda.is_available():
-        assert ntkcl("train", *RUN, "--task", "0", "--device", "cuda").returncode == 0
-    else:
-        message = one_line(ntkcl("train", *RUN, "--task", "0", "--device", "cuda"))
-        assert "no GPU that torch can use" in message
-
-
-def test_the_package_needs_none_of_the_pipelines_tools():
-    """A GPU machine may have torch and timm, but not Snakemake, DVC or W&B."""
-    code = (
-        "import sys; sys.modules.update(dict.fromkeys(('snakemake', 'dvc', 'wandb')))\n"
-        "import ntkcl.commands.cli, ntkcl.verification.ntk_cl, ntkcl.data.prepared.prepare\n"
-        "import ntkcl.backbones.pretraining, ntkcl.pipeline.wandb_log\n"
-        "import ntkcl.reporting.tables.write, ntkcl.reporting.figures\n"
-        "from ntkcl.registry import METHODS\n"
-        "[METHODS.load(name) for name in METHODS.names()]"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    message = one_line(ntkcl(*TRAIN, "0", "--device", "cuda"))
+    assert "no GPU that torch can use" in message

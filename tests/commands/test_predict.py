@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 from rich.console import Console
 
@@ -15,9 +14,7 @@ from ntkcl import Classifier
 from ntkcl.commands.cli import main
 from ntkcl.commands.predictions import predictions, print_rows
 from ntkcl.runs import resolve
-from ntkcl.training.train import train_task
-from tests.commands.test_bad_input import ntkcl
-from tests.test_classifier import BACKBONE, Digits, write_folder
+from tests.helpers.digit_images import BACKBONE, Digits, write_folder
 
 SAVED = "saved.safetensors"
 
@@ -44,15 +41,13 @@ def predict(capsys: pytest.CaptureFixture):
     return run
 
 
-def test_a_runs_state_predicts_a_folder_without_settings(tiny: Path) -> None:
+def test_a_runs_state_predicts_a_folder_without_settings(finished: Path, predict) -> None:
     photos = write_folder(Path("photos"), "03", each=3)
     run = resolve("digits", "vit_tiny", "simplecil", 0)
-    for index in range(len(run.tasks)):
-        train_task(run, index, torch.device("cpu"))
     shutil.rmtree("params")
-    done = ntkcl("predict", str(run.state_path(1)), str(photos), "--device", "cpu")
-    assert done.returncode == 0, done.stderr
-    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    code, out, _ = predict(str(run.state_path(1)), str(photos))
+    rows = [line.split("\t") for line in out.splitlines()]
+    assert code == 0
     assert [row[0] for row in rows] == [
         f"photos/digit{d}/{i}.png" for d, i in ((0, 0), (0, 1), (0, 2), (3, 3), (3, 4), (3, 5))
     ]

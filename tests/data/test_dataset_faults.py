@@ -17,9 +17,9 @@ from ntkcl.data.prepared.prepare import load_images, prepare_dataset
 from ntkcl.data.sources.common.options import dataset_digest
 from ntkcl.errors import UserError
 from ntkcl.settings.files import load_dataset
-from tests.conftest import clear_settings
 from tests.helpers.dataset_server import change, count, failure, publish
 from tests.helpers.miniatures import MINIATURES, coda_lists, eurosat, picture, zipped
+from tests.helpers.projects import clear_settings
 
 
 def test_lists_that_do_not_fit_the_archive_are_errors_that_name_an_image(project, server):

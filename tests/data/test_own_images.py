@@ -12,8 +12,8 @@ from ntkcl.data.loading.transforms import picture_of
 from ntkcl.data.prepared.packed import PackedSet
 from ntkcl.data.prepared.prepare import load_images, prepare_dataset
 from ntkcl.errors import UserError
-from tests.conftest import clear_settings
 from tests.helpers.miniatures import picture
+from tests.helpers.projects import clear_settings
 
 
 def write(source: str, classes: int = 2, **options: object) -> None:

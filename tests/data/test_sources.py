@@ -2,8 +2,8 @@
 
 import csv
 import string
-import subprocess
-import sys
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -12,16 +12,18 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
+from ntkcl.data.prepared import prepare
+from ntkcl.data.prepared.arrays import write_images
 from ntkcl.data.prepared.manifest import Manifest
 from ntkcl.data.prepared.prepare import is_current, load_images, prepare_dataset
 from ntkcl.data.sources import digits, glyphs, letters
 from ntkcl.data.sources.common import rendering
 from ntkcl.errors import UserError
-from tests.conftest import clear_settings
+from tests.helpers.projects import clear_settings
 
 
 def write_dataset(name: str = "small", source: str = "digits", classes: int = 10, options: str = "{size: 8}") -> None:
-    """Settings of a dataset that is made in no time."""
+    """Settings of a dataset that takes no time to prepare."""
     text = f"{{label: Small, source: {source}, options: {options}, classes: {classes}, "
     text += "first_task_classes: 2, classes_per_task: 2}"
     Path(f"params/datasets/{name}.yaml").write_text(text, encoding="utf-8")
@@ -180,26 +182,23 @@ def test_image_sets_that_contradict_themselves_are_refused() -> None:
         Manifest(["0", "1"], ["a", "b"], ["train", "val"])
 
 
-TWO = """
-import sys, time
-from ntkcl.data.prepared import prepare
-write = prepare.write_images
-def slowly(*arguments):
-    print("writing", flush=True)
-    time.sleep(2)
-    write(*arguments)
-prepare.write_images = slowly
-prepare.prepare_dataset("small")
-"""
-
-
-def test_two_processes_prepare_a_dataset_once(project: Path) -> None:
+def test_who_waits_for_a_dataset_does_not_prepare_it_again(project: Path, monkeypatch, capsys) -> None:
     write_dataset()
-    both = [subprocess.Popen([sys.executable, "-c", TWO], stdout=-1, stderr=-1, text=True) for _ in range(2)]
-    ends = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0]
-    assert sorted(out for out, _ in ends) == ["", "writing\n"]
-    assert "waiting for another process that prepares small" in "".join(err for _, err in ends)
+    second, writes = threading.Thread(target=prepare_dataset, args=("small",)), []
+
+    def write_when_another_waits(*arguments) -> None:
+        writes.append(arguments)
+        second.start()
+        deadline = time.monotonic() + 60
+        while "waiting for another process that prepares small" not in capsys.readouterr().err:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        write_images(*arguments)
+
+    monkeypatch.setattr(prepare, "write_images", write_when_another_waits)
+    prepare_dataset("small")
+    second.join()
+    assert len(writes) == 1
     assert len(load_images("small").manifest) == 1797
 
 

@@ -9,10 +9,10 @@ from rich.console import Console
 from ntkcl.data.prepared.prepare import fetch_files, load_images, prepare_dataset
 from ntkcl.data.prepared.status import overview, prepared, show, verified
 from ntkcl.fetching.fetch import downloads_folder
-from tests.commands.test_bad_input import ntkcl, one_line
-from tests.conftest import clear_settings
+from tests.helpers.commands import ntkcl, one_line
 from tests.helpers.http_server import Behaviour, FileServer
 from tests.helpers.miniatures import MINIATURES
+from tests.helpers.projects import clear_settings
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import random
 import resource
 import signal
 import subprocess
@@ -19,40 +18,11 @@ from ntkcl.errors import UserError
 from ntkcl.fetching import transfer
 from ntkcl.fetching.fetch import confirm, fetch, status
 from ntkcl.settings.models import File
+from tests.helpers.downloads import CONTENT, PART, PLACE, RECORDS, SHA256, fetched, refusal
 from tests.helpers.http_server import Behaviour, FileServer
 
-CONTENT = random.Random(0).randbytes(1_000_000)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-PLACE, PART = Path("downloads/set/a.bin"), Path("downloads/set/a.bin.part")
-RECORDS = Path("params/checksums.json")
 FETCH = "import sys, json; from ntkcl.fetching.fetch import fetch; from ntkcl.settings.models import File;"
 FETCH += "fetch('set', {'a.bin': File(**json.loads(sys.argv[1]))})"
-
-
-@pytest.fixture(name="server")
-def served_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Serves `a.bin` and its mirror `b.bin` to an empty project, which is the working directory."""
-    for folder in ("project/params", "served"):
-        (tmp_path / folder).mkdir(parents=True)
-    for name in ("a.bin", "b.bin"):
-        (tmp_path / "served" / name).write_bytes(CONTENT)
-    monkeypatch.chdir(tmp_path / "project")
-    monkeypatch.setattr(transfer, "FIRST_WAIT_SECONDS", 0.001)
-    monkeypatch.delenv("NTKCL_DOWNLOADS", raising=False)
-    with FileServer(tmp_path / "served") as server:
-        yield server
-
-
-def fetched(file: File) -> bytes:
-    (path,) = fetch("set", {"a.bin": file}, Console(file=io.StringIO())).values()
-    return path.read_bytes()
-
-
-def refusal(file: File) -> str:
-    with pytest.raises(UserError) as error:
-        fetched(file)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def in_another_process(file: File) -> subprocess.Popen:

@@ -9,7 +9,7 @@ import pytest
 
 from ntkcl.fetching import transfer
 from ntkcl.settings.models import File
-from tests.fetching.test_fetch import CONTENT, PART, PLACE, RECORDS, SHA256, fetched, refusal, served_project  # noqa: F401
+from tests.helpers.downloads import CONTENT, PART, PLACE, RECORDS, SHA256, fetched, refusal
 from tests.helpers.http_server import Behaviour, FileServer
 
 HALF = 500_000

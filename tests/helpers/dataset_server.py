@@ -10,9 +10,9 @@ from ntkcl.data.prepared.arrays import ImageSet
 from ntkcl.data.prepared.packed import PackedSet
 from ntkcl.data.prepared.prepare import load_images, prepare_dataset
 from ntkcl.errors import UserError
-from tests.conftest import clear_settings
 from tests.helpers.http_server import FileServer
 from tests.helpers.miniatures import Miniature
+from tests.helpers.projects import clear_settings
 
 BY_HAND = ["plantvillage", "vtab"]
 

@@ -18,7 +18,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from tests.conftest import REPOSITORY
+from tests.helpers.projects import REPOSITORY
 
 TRAIN, TEST = 4, 2  # images of a class where the split is published
 ALL = 10  # images of a class where it is drawn

@@ -1,4 +1,4 @@
-"""What must hold for the learners, whatever the numbers are."""
+"""Properties of the learners that hold for any numbers; what every method must do is in test_contract.py."""
 
 import itertools
 
@@ -9,45 +9,12 @@ from timm.models.vision_transformer import VisionTransformer
 from ntkcl.backbones.vit_blocks import first_block, plain_feature
 from ntkcl.data.loading.task_stream import ArrayImages
 from ntkcl.errors import UserError
-from ntkcl.methods.adapter_finetuning import AdapterFineTuning
 from ntkcl.methods.ntk_cl.learner import NTKCL
 from ntkcl.methods.simplecil import SimpleCIL
 from ntkcl.settings.models import Training
 from ntkcl.tasks import tasks_of
 from ntkcl.training.loop import learn_task
-
-CPU = torch.device("cpu")
-
-
-def small_vit() -> VisionTransformer:
-    torch.manual_seed(0)
-    shape = dict(img_size=16, patch_size=8, in_chans=1, embed_dim=16, depth=3, num_heads=2, num_classes=0)
-    return VisionTransformer(**shape).double()
-
-
-def task_images(classes: range, per_class: int = 4, seed: int = 0) -> ArrayImages:
-    draw = torch.Generator().manual_seed(seed)
-    labels = torch.tensor(list(classes)).repeat_interleave(per_class)
-    images = torch.rand(len(labels), 1, 16, 16, generator=draw, dtype=torch.float64)
-    return ArrayImages(images + labels[:, None, None, None] / 10, labels, CPU)
-
-
-def learn(learner, sizes=(2, 3, 2), training=None, seed=1):
-    """Learn tasks of these sizes; the state after each, and the log of each."""
-    torch.manual_seed(seed)
-    training = training or Training(lr=0.05, epochs=2, batch_size=4)
-    states, logs = [], []
-    for task in tasks_of(list(sizes)):
-        logs.append(learn_task(learner, task, task_images(range(task.first_class, task.classes_seen)), training))
-        states.append({name: tensor.clone() for name, tensor in learner.state().items()})
-        learner.double()
-    return states, logs
-
-
-def ntk_cl(**settings) -> NTKCL:
-    defaults = dict(adapter_width=4, prompts=2)
-    torch.manual_seed(5)
-    return NTKCL(small_vit(), NTKCL.Settings(**(defaults | settings))).double()
+from tests.helpers.learners import CPU, finetuning, learn, ntk_cl, small_vit, task_images
 
 
 def test_untrained_channel_branch_is_the_plain_vit():
@@ -190,11 +157,6 @@ def test_inference_uses_the_sections_weights():
     torch.nn.init.normal_(learner.previous_adapters.channel[0].up.weight)
     assert torch.equal(apart, learner.scores(images))
     assert frozen.shape == apart.shape == (12, 7)
-
-
-def finetuning(**settings) -> AdapterFineTuning:
-    torch.manual_seed(5)
-    return AdapterFineTuning(small_vit(), AdapterFineTuning.Settings(adapter_width=4, **settings)).double()
 
 
 @pytest.mark.parametrize(("classes", "touched"), [("seen", True), ("task", False)])

@@ -14,7 +14,7 @@ from ntkcl.tasks import tasks_of
 from ntkcl.training.loop import learn_task
 from ntkcl.training.parts import stream_of
 from ntkcl.training.train import train_task
-from tests.methods.test_learners import CPU, learn, ntk_cl, small_vit, task_images
+from tests.helpers.learners import CPU, learn, ntk_cl, small_vit, task_images
 
 TRAINING = Training(lr=0.05, epochs=2, batch_size=4)
 
@@ -129,7 +129,6 @@ def test_an_oracle_takes_all_class_means_again_and_refuses_without_old_images():
 def test_the_pipeline_gives_an_oracle_its_old_images(tiny):
     with (tiny / "params/methods/ntk_cl.yaml").open("a") as file:
         file.write("variants: {oracle: {settings: {prototypes: recomputed}}}\n")
-    torch.set_num_threads(1)
     run = resolve("digits", "vit_tiny", "ntk_cl/oracle", 0)
     for task in range(len(run.tasks)):
         train_task(run, task, CPU)

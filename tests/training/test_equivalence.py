@@ -12,7 +12,7 @@ from ntkcl.methods.simplecil import SimpleCIL
 from ntkcl.settings.models import Training
 from ntkcl.tasks import tasks_of
 from ntkcl.training.loop import learn_task
-from tests.methods.test_learners import task_images
+from tests.helpers.learners import task_images
 
 SHAPE = dict(img_size=16, patch_size=8, in_chans=1, embed_dim=16, num_heads=2, num_classes=0)
 VARIETIES = [

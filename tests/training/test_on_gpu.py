@@ -7,11 +7,20 @@ from ntkcl.backbones.vit_blocks import in_precision
 from ntkcl.data.loading.gpu_images import GpuImages
 from ntkcl.methods.ntk_cl.learner import NTKCL
 from ntkcl.settings.models import Training
+from ntkcl.training.checkpoint import Checkpoints
 from ntkcl.training.loop import _Training, learn_task
-from tests.training.test_checkpoints import FIRST, SECOND, images_of, new_learner
+from tests.helpers.interruptions import (
+    FIRST,
+    METADATA,
+    SECOND,
+    InterruptedImages,
+    Killed,
+    kill,
+    new_learner,
+    noise_images,
+)
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-CPU = torch.device("cpu")
 
 
 def on_gpu(images):
@@ -24,11 +33,11 @@ def on_gpu(images):
 def test_training_on_a_gpu_is_training_on_a_cpu():
     states = {}
     for device in ("cpu", "cuda"):
-        learner, training = new_learner("ntk_cl", adapter_dropout=0.0, fusion_dropout=0.0)
+        learner, training = new_learner("ntk_cl", dropout=False)
         learner.to(device)
         for task in (FIRST, SECOND):
             torch.manual_seed(task.index)
-            images = images_of(task) if device == "cpu" else on_gpu(images_of(task))
+            images = noise_images(task) if device == "cpu" else on_gpu(noise_images(task))
             learn_task(learner, task, images, training, batches_per_frozen_pass=1 if device == "cpu" else 3)
         states[device] = learner.state()
     for name, tensor in states["cpu"].items():
@@ -39,36 +48,33 @@ def test_training_on_a_gpu_is_training_on_a_cpu():
 def test_the_host_waits_for_nothing_inside_a_step(precision):
     learner, training = new_learner("ntk_cl")
     learner = NTKCL(in_precision(learner.backbone, precision), learner.settings).cuda()
-    learn_task(learner, FIRST, on_gpu(images_of(FIRST)), training)
+    learn_task(learner, FIRST, on_gpu(noise_images(FIRST)), training)
     learner.add_task(SECOND)
-    learner.begin_task(SECOND, on_gpu(images_of(SECOND)), training)
+    learner.begin_task(SECOND, on_gpu(noise_images(SECOND)), training)
     steps = _Training(learner, SECOND, training, None, 2, None)
     learner.train()
-    groups = on_gpu(images_of(SECOND)).train_batches(5)
+    groups = on_gpu(noise_images(SECOND)).train_batches(5)
     first, second = next(groups), next(groups)
     try:
         for mode in (0, "error"):  # the first time, kernels are loaded
             torch.cuda.set_sync_debug_mode(mode)
-            for frozen, labels in steps._seen((first, second)):
+            for frozen, labels in steps._frozen_batches((first, second)):
                 steps._step(frozen, labels)
     finally:
         torch.cuda.set_sync_debug_mode(0)
 
 
 def test_a_stopped_task_goes_on_with_the_gpus_random_state(tmp_path):
-    from ntkcl.training.checkpoint import Checkpoints
-    from tests.training.test_checkpoints import ABOUT, Ending, Killed, killed
-
     states = []
     for ends in (False, True):
         learner, training = new_learner("ntk_cl")
         learner.cuda()
         torch.manual_seed(0)
-        checkpoints = Checkpoints(tmp_path / "c", ABOUT, {}, 0)
-        images = on_gpu(images_of(FIRST))
+        checkpoints = Checkpoints(tmp_path / "c", METADATA, {}, 0)
+        images = on_gpu(noise_images(FIRST))
         if ends:
             with pytest.raises(Killed):
-                learn_task(learner, FIRST, Ending(images, 4, killed), training, checkpoints=checkpoints)
+                learn_task(learner, FIRST, InterruptedImages(images, 4, kill), training, checkpoints=checkpoints)
             learner, training = new_learner("ntk_cl")
             learner.cuda()
             torch.manual_seed(0)

@@ -1,6 +1,7 @@
 """States between tasks: what they hold, what they refuse, and that processes of their own change nothing."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,20 +15,26 @@ from ntkcl.runs import resolve
 from ntkcl.training.loop import learn_task
 from ntkcl.training.parts import backbone_of, new_learner, stream_of
 from ntkcl.training.train import train_task
-
-CPU = torch.device("cpu")
+from tests.helpers.learners import CPU
+from tests.helpers.projects import change
 
 
 @pytest.fixture
-def run(tiny):
-    torch.set_num_threads(1)
+def new_run(tiny):
+    """A run of which nothing is there yet."""
     return resolve("digits", "vit_tiny", "ntk_cl", 0)
 
 
-def test_tasks_in_jobs_of_their_own_equal_one_process(run):
-    for index in range(len(run.tasks)):
-        torch.manual_seed(1234 + index)  # what was drawn before must not matter
-        train_task(run, index, CPU)
+@pytest.fixture
+def run(finished):
+    """A run after the first of its two tasks."""
+    run = resolve("digits", "vit_tiny", "ntk_cl", 0)
+    shutil.rmtree(run.state_path(1).parent)
+    return run
+
+
+def test_tasks_in_jobs_of_their_own_equal_one_process(finished):
+    run = resolve("digits", "vit_tiny", "ntk_cl", 0)
     stream = stream_of(run)
     torch.manual_seed(run.seed)
     learner = new_learner(run, backbone_of(run, CPU))
@@ -40,7 +47,6 @@ def test_tasks_in_jobs_of_their_own_equal_one_process(run):
 
 
 def test_a_state_says_where_it_came_from_and_holds_no_backbone(run):
-    train_task(run, 0, CPU)
     with safe_open(run.state_path(0), "pt") as file:
         about, names = json.loads(file.metadata()["ntkcl"]), list(file.keys())
     assert about["digest"] == run.digest
@@ -50,16 +56,18 @@ def test_a_state_says_where_it_came_from_and_holds_no_backbone(run):
     assert not [name for name in names if "backbone" in name or "attn" in name]
 
 
-def test_equal_runs_give_equal_bytes(run):
-    contents = set()
-    for _ in range(2):
-        train_task(run, 0, CPU)
-        contents.add(run.state_path(0).read_bytes() + run.state_path(0).with_name("losses.csv").read_bytes())
-    assert len(contents) == 1
+def test_equal_runs_give_equal_bytes(finished):
+    """Whatever the process has drawn before."""
+    run = resolve("digits", "vit_tiny", "ntk_cl", 0)
+    for index in (0, 1):
+        paths = run.state_path(index), run.state_path(index).with_name("losses.csv")
+        before = [path.read_bytes() for path in paths]
+        torch.manual_seed(1234)
+        train_task(run, index, CPU)
+        assert [path.read_bytes() for path in paths] == before
 
 
 def test_seeds_give_different_runs(run):
-    train_task(run, 0, CPU)
     other = resolve("digits", "vit_tiny", "ntk_cl", 1)
     train_task(other, 0, CPU)
     assert run.state_path(0).read_bytes() != other.state_path(0).read_bytes()
@@ -73,12 +81,11 @@ def failure(run, index=1) -> str:
     return str(error.value)
 
 
-def test_a_missing_state(run):
-    assert "task0/state.safetensors is missing" in failure(run)
+def test_a_missing_state(new_run):
+    assert "task0/state.safetensors is missing" in failure(new_run)
 
 
 def test_a_truncated_state(run):
-    train_task(run, 0, CPU)
     path = run.state_path(0)
     path.write_bytes(path.read_bytes()[:5000])
     assert "is damaged" in failure(run)
@@ -87,18 +94,12 @@ def test_a_truncated_state(run):
 
 
 def test_a_foreign_state(run):
-    run.state_path(0).parent.mkdir(parents=True)
     save_file({"weight": torch.zeros(3)}, run.state_path(0))
     assert "is not a file of the format ntkcl-state 3" in failure(run)
 
 
-def test_a_state_of_other_settings_names_what_to_do(run, tiny):
-    train_task(run, 0, CPU)
-    path = tiny / "params/methods/ntk_cl.yaml"
-    path.write_text(path.read_text().replace("epochs: 2", "epochs: 1"))
-    from tests.conftest import clear_settings
-
-    clear_settings()
+def test_a_state_of_other_settings_names_what_to_do(run):
+    change("params/methods/ntk_cl.yaml", "epochs: 2", "epochs: 1")
     changed = resolve("digits", "vit_tiny", "ntk_cl", 0)
     message = failure(changed)
     assert "was made with other settings" in message
@@ -107,7 +108,6 @@ def test_a_state_of_other_settings_names_what_to_do(run, tiny):
 
 
 def test_a_state_of_another_task_or_run(run):
-    train_task(run, 0, CPU)
     other = resolve("digits", "vit_tiny", "ntk_cl", 1)
     other.state_path(0).parent.mkdir(parents=True)
     other.state_path(0).write_bytes(run.state_path(0).read_bytes())
@@ -115,7 +115,6 @@ def test_a_state_of_another_task_or_run(run):
 
 
 def test_a_state_whose_tensors_do_not_fit(run):
-    train_task(run, 0, CPU)
     with safe_open(run.state_path(0), "pt") as file:
         metadata = file.metadata()
     tensors = load_file(run.state_path(0))
@@ -127,12 +126,11 @@ def test_a_state_whose_tensors_do_not_fit(run):
     assert "names differ: prototypes" in failure(run)
 
 
-def test_a_task_that_the_run_does_not_have(run):
-    assert "has no task 7; it has tasks 0 to 1" in failure(run, 7)
+def test_a_task_that_the_run_does_not_have(new_run):
+    assert "has no task 7; it has tasks 0 to 1" in failure(new_run, 7)
 
 
 def test_other_images_or_weights_than_those_learned_on_are_refused(run):
-    train_task(run, 0, CPU)
     path = Path("data/digits/manifest.csv")
     rows = path.read_text()
     path.write_text(rows.replace("train", "test", 1))
