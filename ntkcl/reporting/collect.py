@@ -95,7 +95,7 @@ def finished(folders: list[Path], kind: type[Result], digests: dict[Path, str], 
     contents = {folder: read_json(path) for folder, path in paths.items()}
     old = [folder for folder, content in contents.items() if digests and content.get("digest") != digests[folder]]
     if old and not unfinished:
-        raise UserError(f"{old[0]} has other settings than now; run `snakemake --cores all {paths[old[0]]}`")
+        raise UserError(f"{old[0]} was computed with other settings; run `snakemake --cores all {paths[old[0]]}`")
     return {
         folder: parsed(kind, content, paths[folder], f"delete it and run `snakemake --cores all {paths[folder]}`")
         for folder, content in contents.items()

@@ -180,7 +180,7 @@ def test_studies_and_runs_that_cannot_be_compared_are_refused(study):
     with pytest.raises(UserError, match="'quickstart' has no reference"):
         compare("quickstart")
     now = {path.parent: "other" for path in Path("runs").rglob("metrics.json")}
-    with pytest.raises(UserError, match=r"has other settings than now; run .*metrics\.json"):
+    with pytest.raises(UserError, match=r"was computed with other settings; run .*metrics\.json"):
         compare(study, now)
     for path in Path("runs").rglob("*.json"):
         path.unlink()

@@ -49,7 +49,7 @@ RANKINGS = (
         "rho",
         "ρ",
         r"$\rho$",
-        "ρ: over variants and tasks together; the number of earlier classes differs between tasks",
+        "ρ: over variants and tasks together; the number of earlier classes differs",
     ),
     Column("within", "ρ, same task", r"$\rho$, same task", "ρ, same task: over variants, mean over tasks"),
 )
