@@ -15,7 +15,7 @@ from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.backbones.user_backbone import open_backbone
 from ntkcl.backbones.vit_blocks import in_precision
 from ntkcl.data.loading.batches import TransformedImages
-from ntkcl.data.loading.user_images import ImageLike, LabelledImages, class_per_image, item, to_pil
+from ntkcl.data.loading.user_images import ImageLike, LabeledImages, class_per_image, item, to_pil
 from ntkcl.devices.compute import batches_per_frozen_pass, choose_device, precision_on
 from ntkcl.devices.random_state import random_state, set_random_state
 from ntkcl.errors import UserError
@@ -90,7 +90,7 @@ class Classifier:
 
     def learn(
         self,
-        dataset: LabelledImages,
+        dataset: LabeledImages,
         classes: Sequence[str] | None = None,
         on_epoch: Callable[[int, int, float], None] = lambda epoch, epochs, loss: None,
     ) -> LossLog:

@@ -1,6 +1,6 @@
-"""Methods, sources and figures: each is one module (or package) of its folder, found by its name.
+"""Methods, sources and figures: each is a module (or package) of its folder, found by its name.
 
-A new one is a new file. Nothing else has to list it.
+To add one, add a file. Nothing has to list it.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ class Registry:
 
     Args:
         folder: path below `ntkcl/`, such as "data/sources".
-        attribute: the name that every entry's module gives to what it provides.
-        kind: what an entry is called in messages.
+        attribute: name of the object that every entry's module provides.
+        kind: name of an entry in messages.
         helpers: modules of the folder that are not entries.
     """
 
@@ -28,13 +28,13 @@ class Registry:
     helpers: frozenset[str]
 
     def names(self) -> list[str]:
-        """Names of all entries, sorted; no module is imported."""
+        """Return the sorted names of all entries, without importing them."""
         paths = (Path(__file__).parent / self.folder).iterdir()
         modules = {path.stem for path in paths if path.suffix == ".py" or (path / "__init__.py").is_file()}
         return sorted(modules - self.helpers - {"__init__"})
 
     def load(self, name: str) -> Any:
-        """Import the entry `name` and return what it provides.
+        """Import the entry `name` and return its object.
 
         Raises:
             UserError: there is no such entry.

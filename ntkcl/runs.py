@@ -21,9 +21,9 @@ from ntkcl.tasks import Task, tasks_of
 
 @dataclass(frozen=True)
 class Run:
-    """One run: (dataset, backbone, variant, seed), and the settings that follow from those four alone.
+    """A run: (dataset, backbone, variant, seed), and the settings that follow from these four names.
 
-    Its files are in `folder`; `digest` identifies its settings and is recorded in every state.
+    Its files are in `folder`. `digest` identifies its settings and is stored in every state.
     """
 
     dataset_name: str
@@ -40,28 +40,28 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The run's path below `runs/`."""
+        """Name of the run, as in paths."""
         return f"{self.dataset_name}/{self.backbone_name}/{self.variant}/seed{self.seed}"
 
     @property
     def folder(self) -> Path:
-        """The folder of the run's files."""
+        """Folder of the run's files."""
         return run_folder(self.dataset_name, self.backbone_name, self.variant, self.seed)
 
     @property
     def tasks(self) -> list[Task]:
-        """The tasks that this run learns: the dataset's, or a single one with all classes."""
+        """Tasks of the run: those of the dataset, or a single task with all classes."""
         joint = self.method.protocol == "joint"
         return tasks_of([self.dataset.classes] if joint else self.dataset.task_sizes)
 
     @property
     def class_order_seed(self) -> int:
-        """Seed of the class order: the run's own unless the dataset fixes one."""
+        """Seed of the class order: the run's seed unless the dataset fixes one."""
         fixed = self.dataset.class_order_seed
         return self.seed if fixed is None else fixed
 
     def state_path(self, task: int) -> Path:
-        """The state after task `task`."""
+        """Return the path of the state after task `task`."""
         return self.folder / f"task{task}" / "state.safetensors"
 
     @property
@@ -94,13 +94,13 @@ def run_folder(dataset: str, backbone: str, variant: str, seed: int) -> Path:
 
 
 def variant_label(method: Method, variant: str) -> str:
-    """Name in tables of `variant`, which is the method's name or `method/name`."""
+    """Return the name in tables of `variant`, which is the method's name or `method/name`."""
     change = variant_change(method, variant)
     return f"{method.label} ({change})" if change else method.label
 
 
 def variant_change(method: Method, variant: str) -> str:
-    """What `variant` changes, in words; nothing for the method itself."""
+    """Return the label of the change that `variant` makes; an empty text for the method itself."""
     _, _, name = variant.partition("/")
     known = method.variants.get(name)
     return (known.label if known else "") or " ".join(name.replace("-", ", ").replace("_", " ").split())
@@ -110,7 +110,7 @@ def variant_change(method: Method, variant: str) -> str:
 def _resolve_variant(
     dataset_name: str, backbone_name: str, variant: str
 ) -> tuple[Method, Model, Training, Preprocessing]:
-    """The method of a variant, and its settings for one dataset and backbone: learner, training, preprocessing."""
+    """Return the method of a variant, and its settings for a dataset and backbone: learner, training, preprocessing."""
     name, _, variant_name = variant.partition("/")
     method = load_method(name)
     where = f"{PARAMS}/methods/{name}.yaml"
@@ -134,22 +134,22 @@ def _resolve_variant(
 
 
 def _variant(method: Method, name: str, models: dict[str, type[Model]], where: str) -> Overrides:
-    """What a variant changes: as the method's YAML defines it, or as its name spells it."""
+    """Return the overrides of a variant: as the method's YAML defines them, or as its name spells them."""
     try:
-        spelt = Overrides(**settings_in_name(name, models, where))
+        spelled = Overrides(**settings_in_name(name, models, where))
     except UserError as error:
         if name in method.variants:
             return method.variants[name]
         if close := get_close_matches(name, method.variants, n=1, cutoff=0.6):
             raise UserError(f"{where} is not defined; did you mean '{close[0]}'?") from error
         raise
-    if (named := method.variants.get(name)) and any(getattr(named, s) != getattr(spelt, s) for s in models):
+    if (named := method.variants.get(name)) and any(getattr(named, s) != getattr(spelled, s) for s in models):
         raise UserError(f"{where} has other settings than its name says; rename it, or correct them")
-    return spelt
+    return spelled
 
 
 def resolve(dataset_name: str, backbone_name: str, variant: str, seed: int) -> Run:
-    """Return the run (dataset, backbone, variant, seed) with all its settings validated.
+    """Return the run (dataset, backbone, variant, seed), with all its settings validated.
 
     Raises:
         UserError: a name is unknown or a setting is wrong.

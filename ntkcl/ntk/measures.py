@@ -25,7 +25,7 @@ def effective_dimension(kernel: Tensor, ridge: float) -> float:
         ValueError: the ridge is not positive.
     """
     if ridge <= 0:
-        raise ValueError(f"the ridge must be positive, not {ridge}")
+        raise ValueError(f"the ridge must be above 0, not {ridge}")
     values = spectrum(kernel)
     return float((values / (values + ridge)).sum())
 

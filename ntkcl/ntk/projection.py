@@ -100,7 +100,7 @@ def projection_error(dimension: int, entries: int, failure: float) -> float:
     wanted = math.log(4 * entries / failure) / dimension
     if wanted >= 1 / 12:
         least = math.floor(12 * math.log(4 * entries / failure)) + 1
-        raise ValueError(f"dimension {dimension} gives no bound for {entries} entries; use {least} or more")
+        raise ValueError(f"dimension {dimension} gives no bound for {entries} entries; take {least} or more")
     low, high = 0.0, 1.0
     while high - low > 1e-12:
         middle = (low + high) / 2

@@ -174,7 +174,7 @@ def test_principal_angles_need_a_span(dtype):
     features[0, 0] = 2
     assert measures.principal_angles(features, features, 1).item() == pytest.approx(0, abs=1e-12)
     for dimension in (0, 2):
-        with pytest.raises(ValueError, match="to the rank of the centred features, 1,"):
+        with pytest.raises(ValueError, match="to the rank of the centered features, 1,"):
             measures.principal_angles(features, features, dimension)
     with pytest.raises(ValueError, match="width 4 and 3"):
         measures.principal_angles(features, features[:, 1:], 1)

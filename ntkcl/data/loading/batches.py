@@ -54,9 +54,9 @@ class ArrayImages:
         """Pass over the images once, in order."""
         return (self._batch(rows, rows) for rows in distributed.shard(torch.arange(len(self.labels))).split(batch_size))
 
-    def _batch(self, rows: Tensor, labelled: Tensor) -> tuple[Tensor, Tensor]:
+    def _batch(self, rows: Tensor, label_rows: Tensor) -> tuple[Tensor, Tensor]:
         images = normalized(to_device(self.images[rows], self.device), self.preprocessing)
-        return images, to_device(self.labels[labelled], self.device)
+        return images, to_device(self.labels[label_rows], self.device)
 
 
 @dataclass(frozen=True)
@@ -110,16 +110,16 @@ class TransformedImages:
             return pixels(transform(picture_of(self.read(row), self.channels, self.preprocessing.exif_rotation), row))
 
         pool = ThreadPoolExecutor(self.threads)
-        submitted = (([pool.submit(load, row) for row in rows.tolist()], labelled) for rows, labelled in batches)
+        submitted = (([pool.submit(load, row) for row in rows.tolist()], label_rows) for rows, label_rows in batches)
         waiting: deque[tuple[list[Future], Tensor]] = deque()
         try:
             waiting.extend(islice(submitted, PREFETCHED_BATCHES))
             while waiting:
-                futures, labelled = waiting.popleft()
+                futures, label_rows = waiting.popleft()
                 waiting.extend(islice(submitted, 1))
                 nothing = torch.empty(0, self.channels, self.size, self.size, dtype=torch.uint8)
                 images = torch.stack([future.result() for future in futures]) if futures else nothing
                 images = normalized(to_device(images, self.device), self.preprocessing)
-                yield images, to_device(self.labels[labelled], self.device)
+                yield images, to_device(self.labels[label_rows], self.device)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)

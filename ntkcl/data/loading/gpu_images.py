@@ -127,9 +127,9 @@ class GpuImages:
             torch.tensor(values, dtype=torch.float32, device=self.device)[:, None, None]
             for values in (self.preprocessing.mean, self.preprocessing.std)
         )
-        for rows, labelled in batches:
+        for rows, label_rows in batches:
             levels = resampled(self.buffer, [view(row) for row in rows.tolist()], self.size, interpolation)
-            yield (levels.div_(255) - mean) / std, to_device(self.labels[labelled], self.device)
+            yield (levels.div_(255) - mean) / std, to_device(self.labels[label_rows], self.device)
 
     def _training_view(self, row: int, u: list[float]) -> View:
         """Crop of image `row` by `transforms.train_transform` with the random numbers `u`."""

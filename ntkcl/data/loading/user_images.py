@@ -18,7 +18,7 @@ ImageLike = str | Path | Image.Image | Tensor
 UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
-class LabelledImages(Protocol):
+class LabeledImages(Protocol):
     """Any map-style dataset of torch or torchvision, whose items are pairs of an image and its label."""
 
     def __len__(self) -> int: ...
@@ -65,7 +65,7 @@ def _of_tensor(image: Tensor, name: str) -> Image.Image:
     return to_pil_image(image)
 
 
-def item(dataset: LabelledImages, index: int) -> tuple[Image.Image, int | str]:
+def item(dataset: LabeledImages, index: int) -> tuple[Image.Image, int | str]:
     """Return image and label `index` of `dataset`.
 
     Raises:
@@ -82,7 +82,7 @@ def item(dataset: LabelledImages, index: int) -> tuple[Image.Image, int | str]:
     return to_pil(image, name), label
 
 
-def class_per_image(dataset: LabelledImages, names: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
+def class_per_image(dataset: LabeledImages, names: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
     """Return the class of each image of `dataset`, and all classes in the order of their labels. Reads all images once.
 
     Args:
