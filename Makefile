@@ -24,6 +24,7 @@ lint: install
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
+	lint-imports
 
 format: install
 	ruff check --fix .

@@ -26,7 +26,7 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> In
         ValueError: there are no pairs, the lengths differ, or a number is missing (None or nan).
     """
     if len(values) != len(reference) or not len(values):
-        raise ValueError(f"{len(values)} values and {len(reference)} references do not form pairs")
+        raise ValueError(f"{len(values)} values and {len(reference)} references are no pairs")
     differences = np.asarray(values, dtype=float) - np.asarray(reference, dtype=float)
     if np.isnan(differences).any():
         raise ValueError("a value or a reference is missing")
@@ -50,7 +50,7 @@ def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:
     """
     points = np.array([x, y], dtype=float)  # refuses unequal lengths
     if np.isnan(points).any():
-        raise ValueError("x or y contains nan")
+        raise ValueError("x and y must be without nan")
     if not points.size or (np.ptp(points, axis=1) == 0).any():
         return None
     ranks = stats.rankdata(points, axis=1)
