@@ -34,6 +34,7 @@ uses_gpu, gpus_each, threads_each = pipeline.uses_gpu, pipeline.gpus_each, pipel
 NTKCL = pipeline.command  # starts training and evaluation
 metric_figures = FIGURES + (PUBLISHED_FIGURES if study.tables else ())
 analysis_figures = ANALYSIS_FIGURES if study.reference else ()
+wandb_logs = sorted({run.folder.parent / "wandb.done" for run in runs})
 analysis_tables = multiext("reports/analysis", ".tex", ".md", ".html") if study.reference else []
 
 
@@ -62,7 +63,7 @@ localrules:
     tables,
     fetch_data,
     fetch_backbone,
-    track_run,
+    log_wandb,
 
 
 rule all:
@@ -90,7 +91,7 @@ rule backbones:
 
 rule runs:
     input:
-        [run.folder / "wandb" for run in runs],
+        wandb_logs,
         [run.folder / "kernel.json" for run in measured],
 
 

@@ -63,7 +63,8 @@ def learn_task(
         checkpoints: where training is saved from time to time, and goes on from.
         ahead: how many batches the frozen part of the learner looks at together.
         compile_mode: of torch.compile for what goes through the ViT, as "default"; None: not compiled.
-        earlier: earlier tasks and their images, taken one by one after this task, for an oracle (`Learner.needs_old_images`).
+        earlier: earlier tasks and their images, taken one by one after this task, for an oracle
+            (`Learner.needs_old_images`).
 
     Returns:
         The losses of every step.
@@ -78,7 +79,7 @@ def learn_task(
     learner.eval()
     learner.begin_task(task, images, training)
     log = LossLog()
-    if learner.trained_parameters() and _epochs(training, task):
+    if learner.trained_parameters() and epoch_count(training, task):
         log = _Training(learner, task, training, checkpoints, ahead, compile_mode).run(images, on_epoch)
     learner.eval()
     learner.end_task(task, images)
@@ -106,7 +107,7 @@ class _Training:
                 torch.compile(f, mode=compile_mode) for f in (self.frozen_forward, self.features)
             )
         self.checkpoints, self.ahead = checkpoints, ahead
-        self.epochs, self.parameters = _epochs(training, task), learner.trained_parameters()
+        self.epochs, self.parameters = epoch_count(training, task), learner.trained_parameters()
         self.optimizer = _optimizer(self.parameters, training, _lr(training, task))
         for parameter in self.parameters:  # one that the loss does not reach decays too, as in the released code
             parameter.grad = torch.zeros_like(parameter)
@@ -230,7 +231,8 @@ def _lr(training: Training, task: Task) -> float:
     return training.first_lr if task.index == 0 and training.first_lr else training.lr
 
 
-def _epochs(training: Training, task: Task) -> int:
+def epoch_count(training: Training, task: Task) -> int:
+    """Return the number of epochs of a task."""
     is_first = task.index == 0 and training.first_epochs is not None
     return training.first_epochs if is_first else training.epochs
 

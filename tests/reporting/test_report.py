@@ -121,7 +121,7 @@ def check_results(browser: Browser, section: str, project: Path) -> set[str]:
 @pytest.mark.slow
 def test_one_target_makes_all_of_an_analysis(project):
     plan = sh(project, "snakemake", "--dry-run", "--forceall", "reports/tables.tex")
-    for job in ("measure_kernel +4", "analyze +1", "analysis_figures +1", "figures +1", "tables +1", "track_run +6"):
+    for job in ("measure_kernel +4", "analyze +1", "analysis_figures +1", "figures +1", "tables +1", "log_wandb +6"):
         assert re.search(rf"^{job}$", plan, re.M), job
 
 
