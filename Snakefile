@@ -37,6 +37,7 @@ metrics_figures = figures_from("metrics", published=bool(study.tables))
 analysis_figures = figures_from("analysis") if study.reference else {}
 figures = metrics_figures | analysis_figures
 browser_report = report_arguments(config["study"], study, figures)
+wandb_logs = sorted({run.folder.parent / "wandb.done" for run in runs})
 analysis_tables = multiext("reports/analysis", ".tex", ".md", ".html") if study.reference else []
 
 
@@ -65,7 +66,7 @@ localrules:
     tables,
     fetch_data,
     fetch_backbone,
-    track_run,
+    log_wandb,
 
 
 rule all:
@@ -93,7 +94,7 @@ rule backbones:
 
 rule runs:
     input:
-        [run.folder / "wandb" for run in runs],
+        wandb_logs,
         [run.folder / "kernel.json" for run in measured],
 
 

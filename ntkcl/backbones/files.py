@@ -25,9 +25,15 @@ def weights_path(name: str) -> Path:
     return Path("backbones") / f"{name}.safetensors"
 
 
-def build_vit(architecture: Architecture) -> VisionTransformer:
-    """Build a VisionTransformer without a head: images (B, C, H, W) to the class token after the final norm (B, D)."""
-    return VisionTransformer(**architecture.model_dump(), num_classes=0, class_token=True, global_pool="token")
+def build_vit(architecture: Architecture, weight_init: str = "") -> VisionTransformer:
+    """Build a VisionTransformer without a head: images (B, C, H, W) to the class token after the final norm (B, D).
+
+    Args:
+        architecture: its settings.
+        weight_init: as for timm; "skip" if the weights are replaced.
+    """
+    settings = architecture.model_dump() | {"weight_init": weight_init}
+    return VisionTransformer(**settings, num_classes=0, class_token=True, global_pool="token")
 
 
 def load_vit(name: str) -> VisionTransformer:
@@ -118,7 +124,7 @@ def _remedy(name: str) -> str:
 
 def _filled(architecture: Architecture, tensors: dict[str, Tensor], path: Path, remedy: str) -> VisionTransformer:
     with torch.device("meta"):  # no time for initial weights, no random numbers from the global generator
-        model = build_vit(architecture)
+        model = build_vit(architecture, weight_init="skip")
     if problem := tensor_difference(model.state_dict(), tensors):
         raise UserError(f"{path} does not fit its architecture: {problem}; {remedy}")
     model.load_state_dict(tensors, assign=True)

@@ -1,8 +1,18 @@
 """The console script `ntkcl`. It runs in the pipeline's fork server if there is one, which saves the imports."""
 
 import sys
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 
 from ntkcl.pipeline import fork_server
+
+MODULES_OF_JOBS = (  # with all that they import, as torch, timm and pandas
+    "ntkcl.training.train",
+    "ntkcl.training.evaluate",
+    "ntkcl.pipeline.wandb_log",
+    "wandb",
+)
 
 
 def main() -> None:
@@ -15,8 +25,19 @@ def main() -> None:
     sys.exit(code)
 
 
-if __name__ == "__main__":  # the fork server itself, see `fork_server.start`
-    import ntkcl.backbones.files  # noqa: F401
+def _load() -> Callable[[], None]:
+    """Import the modules of jobs, and return the command line."""
     from ntkcl.commands.cli import main as command
+    from ntkcl.registry import METHODS, SOURCES
 
-    fork_server.serve(sys.argv[1], command)
+    for name in MODULES_OF_JOBS:
+        with suppress(ModuleNotFoundError):  # the job that needs it reports it
+            import_module(name)
+    for registry in (METHODS, SOURCES):
+        for name in registry.names():
+            registry.load(name)
+    return command
+
+
+if __name__ == "__main__":  # the fork server itself, see `fork_server.start`
+    fork_server.serve(sys.argv[1], _load)

@@ -1,15 +1,22 @@
 """`ntkcl log-wandb`: finished runs on Weights & Biases."""
 
+from pathlib import Path
+
 import click
 
-from ntkcl.commands.options import run_arguments
+from ntkcl.errors import UserError
 
 
 @click.command("log-wandb")
-@run_arguments
-def log_wandb(dataset: str, backbone: str, variant: str, seed: int) -> None:
-    """Log a finished run to Weights & Biases: offline unless you are logged in (WANDB_MODE decides)."""
-    from ntkcl.pipeline.wandb_log import track
-    from ntkcl.runs import run_folder
+@click.argument("folders", nargs=-1, required=True, type=click.Path(path_type=Path))
+def log_wandb(folders: tuple[Path, ...]) -> None:
+    """Log all finished runs below FOLDERS, such as runs/digits, to Weights & Biases, each once.
 
-    track(run_folder(dataset, backbone, variant, seed))
+    They are logged offline, into their folders, and uploaded if you are logged in (WANDB_MODE decides).
+    """
+    from ntkcl.pipeline.wandb_log import log_runs
+
+    runs = sorted(path.parent for folder in folders for path in folder.rglob("metrics.json"))
+    if not runs:
+        raise UserError(f"no finished run in {', '.join(map(str, folders))}; train and evaluate a run first")
+    log_runs(runs)

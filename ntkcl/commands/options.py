@@ -1,4 +1,4 @@
-"""What commands share: errors of one line, arguments, options."""
+"""Parts that commands share: errors of one line, arguments, options."""
 
 import os
 import resource
@@ -25,29 +25,29 @@ class Commands(click.Group):
 
 
 def run_arguments(command: Callable) -> Callable:
-    """The four names that make a run."""
+    """Add the four names of a run as arguments."""
     for name, kind in (("seed", int), ("variant", str), ("backbone", str), ("dataset", str)):
         command = click.argument(name, type=kind)(command)
     return command
 
 
 def compute_options(command: Callable) -> Callable:
-    """Where and with how many threads to compute."""
+    """Add the options for the device and the number of threads."""
     device = click.Choice(["auto", "cpu", "cuda"])
     command = click.option("--device", type=device, default="auto", show_default=True)(command)
-    words = "CPU threads, shared out among torchrun's processes."
+    words = "CPU threads, divided among torchrun's processes."
     return click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help=words)(command)
 
 
 def use_threads(threads: int) -> None:
-    """Let torch compute with so many threads, or this process's part of them."""
+    """Let torch compute with this number of threads, or this process's part of it."""
     import torch
 
     torch.set_num_threads(max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
 
 
 def compile_option(command: Callable) -> Callable:
-    """Whether to compile."""
+    """Add the option to compile."""
     modes = click.Choice(["default", "reduce-overhead", "max-autotune"])
     words = "A mode of torch.compile for training; starting takes minutes then."
     return click.option("--compile", "compile_mode", type=modes, help=words)(command)

@@ -24,7 +24,7 @@ def train(
 ) -> None:
     """Train one task of the run DATASET BACKBONE VARIANT SEED, from the state of the task before.
 
-    The same command goes on where one was killed or stopped (SIGTERM, Ctrl-C). On several devices of one machine:
+    The same command resumes a training that was killed or stopped (SIGTERM, Ctrl-C). On several devices of one machine:
     torchrun --standalone --nproc-per-node 2 -m ntkcl train ...
     """
     from ntkcl.devices import distributed

@@ -1,7 +1,7 @@
-"""One process that has imported torch and timm forks for each job of a local pipeline, so that no job imports them.
+"""A process that has imported torch and timm and forks for each job of a local pipeline, so that no job imports them.
 
-The imports take about four seconds, more than most jobs of a small study compute. `start` is called by the Snakefile;
-from then on the command `ntkcl` hands itself over, and falls back to an ordinary start where it cannot.
+The imports take about four seconds, more than most jobs of a small study compute. The Snakefile calls `start`; from
+then on the command `ntkcl` runs in a fork, and in a process of its own only if the server is missing.
 """
 
 import array
@@ -19,33 +19,32 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-ADDRESS = "NTKCL_FORK_SERVER"
-GRACE = 300  # seconds that a job has to finish its step and save where it is
-TO_STOP = (signal.SIGTERM, signal.SIGINT)
+ADDRESS_VARIABLE = "NTKCL_FORK_SERVER"
+STOP_SECONDS = 300  # that a job has to finish its step and save a checkpoint
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+WAITING_JOBS = 1000  # that may wait for the server to have imported its modules
 _lifeline = None
 
 
 def start(module: str) -> None:
-    """Start the process that forks, for the jobs of this process. It ends with this process in any case.
+    """Start the server, for the jobs of this process. It ends with this process, however that ends.
 
     Args:
-        module: run with the address as its argument; it calls `serve`.
+        module: name of the module that is run with the address as its argument; it calls `serve`.
     """
     global _lifeline
-    folder = tempfile.mkdtemp(prefix="ntkcl-")
-    address = str(Path(folder) / "socket")
-    command = [sys.executable, "-m", module, address]
-    _lifeline = subprocess.Popen(command, stdin=subprocess.PIPE)
-    os.environ[ADDRESS] = address
+    address = str(Path(tempfile.mkdtemp(prefix="ntkcl-")) / "socket")
+    _lifeline = subprocess.Popen([sys.executable, "-m", module, address], stdin=subprocess.PIPE)
+    os.environ[ADDRESS_VARIABLE] = address
 
 
 def run_in_fork_server() -> int | None:
-    """Let the warm process run this command line, with this process's files, folder and environment.
+    """Let a fork of the server run this command line, with this process's files, folder and environment.
 
     Returns:
-        The exit code, or None where there is no warm process.
+        The exit code, or None if there is no server.
     """
-    if not (address := os.environ.get(ADDRESS)):
+    if not (address := os.environ.get(ADDRESS_VARIABLE)):
         return None
     request = {"arguments": sys.argv, "folder": str(Path.cwd()), "environment": dict(os.environ)}
     content = json.dumps(request).encode()
@@ -57,26 +56,32 @@ def run_in_fork_server() -> int | None:
         except OSError:
             return None
         connection.sendall(content)
-        before = {number: signal.signal(number, lambda *_: _tell(connection)) for number in TO_STOP}
+        before = {number: signal.signal(number, lambda *_: _request_stop(connection)) for number in STOP_SIGNALS}
         answer = connection.recv(1)
         for number, handler in before.items():
             signal.signal(number, handler)
     return answer[0] if answer else 1  # no answer: the job was killed
 
 
-def _tell(connection: socket.socket) -> None:
-    """Tell the fork to stop, and wait for its answer: it may have something to save first."""
+def _request_stop(connection: socket.socket) -> None:
+    """Request the fork to stop, and wait for its answer: it may have something to save first."""
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
 
 
-def serve(address: str, command: Callable[[], None]) -> None:
-    """Fork for each request at `address`, until standard input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who started the jobs decides about them
+def serve(address: str, load: Callable[[], Callable[[], None]]) -> None:
+    """Fork for each request at `address`, until standard input ends.
+
+    Args:
+        address: path of the socket.
+        load: imports all that jobs need and returns the command that a fork runs. Requests wait for it.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started the jobs decides about them
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the forks: they answer by themselves
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(address)
-        server.listen()
+        server.listen(WAITING_JOBS)
+        command = load()
         while sys.stdin not in (ready := select.select([sys.stdin, server], [], [])[0]):
             connection, _ = ready[0].accept()
             if os.fork() == 0:
@@ -85,11 +90,11 @@ def serve(address: str, command: Callable[[], None]) -> None:
             connection.close()
     Path(address).unlink()
     Path(address).parent.rmdir()
-    os._exit(0)  # nothing to tidy: the libraries would take a second to unload
+    os._exit(0)  # the libraries would take a second to unload
 
 
 def _run(connection: socket.socket, command: Callable[[], None]) -> None:
-    """In the fork: become the process that asked, run the command, answer with its exit code."""
+    """In the fork: take the files, folder and environment of the client, run the command, answer with its exit code."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, files, *_ = socket.recv_fds(connection, 4, 3)
@@ -101,7 +106,7 @@ def _run(connection: socket.socket, command: Callable[[], None]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.argv = request["arguments"]
-    threading.Thread(target=_die_with, args=(connection,), daemon=True).start()
+    threading.Thread(target=_stop_with, args=(connection,), daemon=True).start()
     code = 0
     try:
         command()
@@ -116,10 +121,10 @@ def _run(connection: socket.socket, command: Callable[[], None]) -> None:
     os._exit(code)
 
 
-def _die_with(connection: socket.socket) -> None:
-    """End this process when the one who asked has gone or was told to, as a child in its group would."""
+def _stop_with(connection: socket.socket) -> None:
+    """Stop this process when the client has ended or requests it, as a child in its group would."""
     with contextlib.suppress(OSError):
         connection.recv(1)
-    os.kill(os.getpid(), signal.SIGTERM)  # training saves where it is
-    time.sleep(GRACE)
+    os.kill(os.getpid(), signal.SIGTERM)  # training saves a checkpoint
+    time.sleep(STOP_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)

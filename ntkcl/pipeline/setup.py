@@ -1,4 +1,4 @@
-"""What the Snakefile needs to know before its rules: study, runs, GPUs; and what happens when the jobs start."""
+"""Study, runs and GPUs of a pipeline, which the Snakefile needs for its rules; what happens when its jobs start."""
 
 import io
 import os
@@ -12,6 +12,7 @@ from ntkcl.devices import gpus
 from ntkcl.errors import UserError, nearest
 from ntkcl.pipeline import cost, fork_server
 from ntkcl.pipeline.existing_results import mark_up_to_date
+from ntkcl.pipeline.progress_lines import print_finished_jobs
 from ntkcl.runs import Run, runs_of
 from ntkcl.settings.files import load_study
 from ntkcl.settings.studies import Study
@@ -24,21 +25,22 @@ DEFAULTS = {
     "jobs_per_gpu": 1,
     "gpus_per_job": 1,  # of training and evaluation: the images of a batch are divided among them
 }
-ENTRY = "ntkcl.commands.entry"
+FORK_SERVER_MODULE = "ntkcl.commands.entry"
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The study that Snakemake runs, and with what.
+    """The study that Snakemake runs, and its resources.
 
     Args:
         study: the study.
         runs: all its runs.
         uses_gpu: whether jobs that compute take GPUs.
-        gpus_each: GPUs of a job of training or evaluation.
-        threads_each: CPU threads of a job that computes.
-        is_local: the jobs run on this machine, and this process starts them.
-        touches: Snakemake only updates its records (`--touch`).
+        gpus_each: number of GPUs of a job of training or evaluation.
+        threads_each: number of CPU threads of a job that computes.
+        is_local: the jobs run on this machine, started by this process.
+        only_touches: Snakemake only updates its records (`--touch`).
+        name: name of the study.
     """
 
     study: Study
@@ -47,7 +49,7 @@ class Pipeline:
     gpus_each: int
     threads_each: int
     is_local: bool
-    touches: bool
+    only_touches: bool
     name: str
 
     @property
@@ -57,27 +59,29 @@ class Pipeline:
 
     @property
     def command(self) -> str:
-        """What starts training and evaluation."""
+        """The command that starts training and evaluation."""
         several = f"torchrun --standalone --nproc-per-node {self.gpus_each} -m ntkcl"
         return several if self.gpus_each > 1 else "ntkcl"
 
     def start(self, workflow: Any) -> None:
-        """Lock the folder, print what the planned jobs cost, and start the fork server.
+        """Lock the folder, print the cost of the planned jobs, and start the fork server.
 
         Raises:
             UserError: another pipeline runs in this folder.
         """
         lock_until_exit(Path(".snakemake/running"))
-        if self.touches:
+        if self.only_touches:
             return
+        if self.is_local:  # most jobs are short, and importing torch and timm takes seconds
+            fork_server.start(FORK_SERVER_MODULE)
         planned = [(job.rule.name, job.wildcards) for job in workflow.dag.needrun_jobs()]
         print(cost.summary(self.name, planned), file=sys.stderr)
-        if self.is_local:  # most jobs are short, and importing torch and timm takes seconds
-            fork_server.start(ENTRY)
+        if not sys.stderr.isatty():
+            print_finished_jobs()
 
 
 def prepare(workflow: Any, config: dict[str, Any]) -> Pipeline:
-    """Validate the configuration and the study, and record results that were computed elsewhere.
+    """Validate the configuration and the study, and record existing results.
 
     Args:
         workflow: Snakemake's; it gets the resource "gpu".
@@ -91,7 +95,7 @@ def prepare(workflow: Any, config: dict[str, Any]) -> Pipeline:
     for key, value in DEFAULTS.items():
         config.setdefault(key, value)
     starts_jobs = workflow.is_main_process  # a job on a cluster's node reads the Snakefile too
-    is_local, touches = starts_jobs and not _submits(), "--touch" in sys.argv
+    is_local, only_touches = starts_jobs and not _submits_jobs(), "--touch" in sys.argv
     os.environ[gpus.JOBS_PER_GPU] = str(config["jobs_per_gpu"])  # for the jobs
     jobs_per_gpu, uses_gpu = gpus.jobs_per_gpu(), gpus.use_gpus(config["device"], is_local)
     gpus_each, threads_each = gpus.per_job(config["gpus_per_job"], uses_gpu), 1
@@ -104,14 +108,14 @@ def prepare(workflow: Any, config: dict[str, Any]) -> Pipeline:
         threads_each = gpus.threads_each(workflow.resource_settings.cores or 1, available)
     study = load_study(config["study"])
     runs = runs_of(study)
-    if starts_jobs and not touches and (done := mark_up_to_date(config["study"])):
-        print(done, file=sys.stderr)
+    if starts_jobs and not only_touches and (message := mark_up_to_date(config["study"])):
+        print(message, file=sys.stderr)
     config["about"] = _about(config["study"], study)
-    return Pipeline(study, runs, uses_gpu, gpus_each, threads_each, is_local, touches, config["study"])
+    return Pipeline(study, runs, uses_gpu, gpus_each, threads_each, is_local, only_touches, config["study"])
 
 
-def _submits() -> bool:
-    """Whether the jobs run elsewhere. Snakemake knows its executor only after it has read the Snakefile."""
+def _submits_jobs() -> bool:
+    """Return whether the jobs run elsewhere. Snakemake knows its executor only after it has read the Snakefile."""
     from snakemake.cli import parse_args
 
     with redirect_stderr(io.StringIO()):  # it would print a second time which profiles it uses

@@ -1,100 +1,130 @@
-"""A finished run on Weights & Biases, from its files alone.
+"""Finished runs on Weights & Biases, from their files alone.
 
-The run is always written offline into its own folder first. Where the person is logged in it is then uploaded from
-there: a network that fails, or a wrong key, costs a warning and never the run.
+A run is first written offline into its own folder. If you are logged in, it is then uploaded from there
+(`ntkcl.pipeline.wandb_upload`).
 """
 
-import netrc
+import csv
+import math
 import os
 import shutil
-import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlparse
-
-import pandas as pd
 
 from ntkcl.errors import UserError, nearest
+from ntkcl.pipeline import wandb_upload
+from ntkcl.progress import shown
 from ntkcl.settings.digest import digest_of
 from ntkcl.storage.files import read_json
 
 PROJECT = "ntkcl"
-ROWS = 1000  # steps logged of each task at most: its file has all of them, and W&B draws no more
-MODES = {"online": True, "run": True, "offline": False, "dryrun": False, "disabled": False}
-REACH_SECONDS = 5
-UPLOAD_SECONDS = 300
+STEPS_PER_TASK = 1000  # logged at most: losses.csv has all steps, and W&B plots no more
+UPLOADING_MODES = {"online": True, "run": True, "offline": False, "dryrun": False, "disabled": False}
 
 
-def track(run_folder: Path) -> None:
-    """Log the finished run in `run_folder` as one W&B run, into `run_folder/wandb` in place of an earlier one.
+def log_runs(folders: list[Path]) -> None:
+    """Log finished runs, each as one W&B run in `wandb/` of its folder, and upload them if you are logged in.
 
-    Charts of training go over `step`, counted through all tasks; those of accuracy over `tasks_learned`. It is also
-    uploaded if the person is logged in, unless WANDB_MODE says otherwise; WANDB_PROJECT names the project.
+    Results that are logged already are not logged again. Charts of training have `step` as their axis, counted through
+    all tasks, and those of accuracy `tasks_learned`. The environment variable WANDB_MODE decides instead whether runs
+    are logged and uploaded; WANDB_PROJECT names the project.
+
+    Args:
+        folders: folders of the runs, each with a `metrics.json`.
 
     Raises:
-        UserError: files of the run or the package wandb are missing, or WANDB_MODE is unknown.
+        UserError: WANDB_MODE is unknown, or some runs cannot be logged; all others are.
+        ModuleNotFoundError: wandb is not installed.
     """
-    content = read_json(run_folder / "metrics.json")
-    tasks = 1 if content["run"]["protocol"] == "joint" else len(content["metrics"]["accuracy"])
-    losses = _read_losses(run_folder, tasks)
     mode = os.environ.get("WANDB_MODE")
-    if mode and mode not in MODES:
-        raise UserError(f"WANDB_MODE is '{mode}'; {nearest(mode, MODES)}")
-    folder = run_folder / "wandb"
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}; fix the permission or free space") from error
+    if mode and mode not in UPLOADING_MODES:
+        raise UserError(f"WANDB_MODE is '{mode}'; {nearest(mode, UPLOADING_MODES)}")
     if mode == "disabled":
         return
-    # wandb's own log goes to its cache, by default in the home folder; its reports of errors go over the network
-    with _environment(WANDB_CACHE_DIR=str(folder / "cache"), WANDB_ERROR_REPORTING="false"):
-        offline, server = _log_offline(run_folder, content, losses)
-        if MODES[mode] if mode else _logged_in(server):
-            _upload(offline, server)
-    shutil.rmtree(folder / "cache", ignore_errors=True)
-    for empty in [path for path in folder.rglob("*") if path.is_dir() and not any(path.iterdir())]:
-        empty.rmdir()  # DVC does not keep them, and would report them as deleted
-    for link in filter(Path.is_symlink, folder.rglob("*")):
-        link.unlink()  # points into the cache that is gone; DVC refuses to version a dangling link
+    with _quiet_wandb():
+        logged = _log_offline(folders)
+        if UPLOADING_MODES[mode] if mode else wandb_upload.is_logged_in():
+            wandb_upload.upload(logged)
+    if failed := len(folders) - len(logged):
+        raise UserError(f"{failed} of {len(folders)} runs are not logged to W&B; the lines above say why")
 
 
-def _read_losses(run_folder: Path, tasks: int) -> list[pd.DataFrame]:
-    """The losses of each task, thinned to `ROWS` evenly spaced steps, with the task and a step over all tasks."""
-    tables, done = [], 0
-    for task in range(tasks):
-        path = run_folder / f"task{task}" / "losses.csv"
-        if not path.exists():
-            raise UserError(f"{path} is missing; train the run again")
-        table = pd.read_csv(path)
-        table = table.assign(task=task, step=range(done, done + len(table)))
-        done += len(table)
-        tables.append(table.iloc[:: max(1, -(-len(table) // ROWS))])
-    return tables
+@contextmanager
+def _quiet_wandb() -> Iterator[None]:
+    """Let wandb keep its own log in a folder that is deleted, and send no reports of errors; end its service."""
+    import wandb
+
+    with TemporaryDirectory(prefix="ntkcl-wandb-", ignore_cleanup_errors=True) as cache:
+        before = dict(os.environ)
+        os.environ.update(WANDB_CACHE_DIR=cache, WANDB_ERROR_REPORTING="false")
+        try:
+            yield
+        finally:
+            wandb.teardown()
+            os.environ.clear()
+            os.environ.update(before)
 
 
-def _log_offline(run_folder: Path, content: dict[str, Any], losses: list[pd.DataFrame]) -> tuple[Path, str]:
-    """Write the run offline; where it lies, and the server that it would go to."""
+def _log_offline(folders: list[Path]) -> list[Path]:
+    """Write all runs offline, in one process; return the offline runs, without those that a warning is printed for."""
+    logged = []
+    with shown("logging to W&B", len(folders), "runs") as report:
+        for number, folder in enumerate(folders, start=1):
+            try:
+                logged.append(_offline_run(folder))
+            except UserError as error:
+                print(f"warning: {error}", file=sys.stderr)
+            report(number)
+    return logged
+
+
+def _offline_run(folder: Path) -> Path:
+    """Return the offline run of the results in `folder`; write it, replacing earlier results, if it does not exist."""
+    content = read_json(folder / "metrics.json")
+    identity = _identity(content)
+    pattern = f"wandb/offline-run-*-{identity['id']}"
+    if not list(folder.glob(pattern)):
+        _write(folder, content, identity)
+    return next(folder.glob(pattern))
+
+
+def _write(folder: Path, content: dict[str, Any], identity: dict[str, Any]) -> None:
+    """Write an offline run next to `folder/wandb`, then move it there as a whole."""
+    import wandb
+
+    metrics, partial = content["metrics"], folder / "wandb.partial"
+    tasks = 1 if content["run"]["protocol"] == "joint" else len(metrics["accuracy"])
+    rows = [*_training_rows(folder, tasks), *_accuracy_rows(metrics)]
     try:
-        import wandb
-    except ModuleNotFoundError as error:
-        raise UserError("wandb is not installed; install it with `make install`") from error
-    try:
-        with wandb.init(dir=run_folder, mode="offline", settings=_settings(), **_identity(content)) as run:
-            _fill(run, content["metrics"], losses)
-            return Path(run.settings.sync_dir), run.settings.base_url
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        with wandb.init(dir=partial, mode="offline", settings=_settings(), **identity) as run:
+            _fill(run, metrics, rows)
+        _delete_what_dvc_refuses(partial)
+        shutil.rmtree(folder / "wandb", ignore_errors=True)
+        (partial / "wandb").replace(folder / "wandb")
+        partial.rmdir()
     except wandb.Error as error:
-        raise UserError(f"W&B cannot log {run_folder}: {error}; run the same command again") from error
+        raise UserError(f"W&B cannot log {folder}: {error}; run the same command again") from error
+    except OSError as error:
+        raise UserError(f"cannot write {folder}/wandb: {error.strerror}; fix the permission or free space") from error
+
+
+def _delete_what_dvc_refuses(folder: Path) -> None:
+    """Delete empty folders, which DVC reports as deleted later, and links into the cache."""
+    for link in filter(Path.is_symlink, folder.rglob("*")):
+        link.unlink()
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not any(path.iterdir()):
+            path.rmdir()
 
 
 def _identity(content: dict[str, Any]) -> dict[str, Any]:
-    """What W&B calls the run and sorts it by."""
+    """Name, group, tags and configuration of the W&B run."""
     described = content["run"]
     group = "{dataset}/{backbone}/{variant}".format(**described)
     return {
@@ -107,22 +137,8 @@ def _identity(content: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _fill(run: Any, metrics: dict[str, Any], losses: list[pd.DataFrame]) -> None:
-    """Log all rows and the summary."""
-    run.define_metric("step", hidden=True)
-    run.define_metric("tasks_learned", hidden=True)
-    for name in ("loss/*", "lr", "epoch", "task"):
-        run.define_metric(name, step_metric="step")
-    run.define_metric("accuracy/*", step_metric="tasks_learned")
-    for values in _training_rows(losses):
-        run.log(values)
-    for values in _accuracy_rows(metrics):
-        run.log(values)
-    run.summary.update({name: value for name, value in metrics.items() if name != "accuracy" and value is not None})
-
-
 def _settings() -> Any:
-    """Quiet, and nothing about the machine that logs: the numbers were made elsewhere, see `provenance`."""
+    """Quiet, and nothing about the machine that logs: `provenance` names the one that computed."""
     import wandb
 
     return wandb.Settings(
@@ -138,74 +154,37 @@ def _settings() -> Any:
     )
 
 
-def _training_rows(losses: list[pd.DataFrame]) -> Iterator[dict[str, float]]:
-    """What is logged of each step: step, task, epoch, lr and `loss/<term>`, without terms that the step has not."""
-    plain = {"step", "task", "epoch", "lr"}
-    for table in losses:
-        named = table.rename(columns={name: f"loss/{name}" for name in table if name not in plain})
-        for values in named.to_dict("records"):
-            yield {name: value for name, value in values.items() if not pd.isna(value)}
+def _fill(run: Any, metrics: dict[str, Any], rows: list[dict[str, float]]) -> None:
+    """Log the axes, all rows and the summary."""
+    run.define_metric("step", hidden=True)
+    run.define_metric("tasks_learned", hidden=True)
+    for name in ("loss/*", "lr", "epoch", "task"):
+        run.define_metric(name, step_metric="step")
+    run.define_metric("accuracy/*", step_metric="tasks_learned")
+    for row in rows:
+        run.log(row)
+    run.summary.update({name: value for name, value in metrics.items() if name != "accuracy" and value is not None})
+
+
+def _training_rows(folder: Path, tasks: int) -> Iterator[dict[str, float]]:
+    """Rows of at most `STEPS_PER_TASK` evenly spaced steps of each task: step, task, epoch, lr and `loss/<term>`."""
+    done = 0
+    for task in range(tasks):
+        path = folder / f"task{task}" / "losses.csv"
+        if not path.exists():
+            raise UserError(f"{path} is missing; train the run again")
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        for row in rows[:: max(1, -(-len(rows) // STEPS_PER_TASK))]:
+            plain = {"step": done + int(row.pop("step")), "task": task, "epoch": int(row.pop("epoch"))}
+            plain["lr"] = float(row.pop("lr"))
+            losses = {f"loss/{name}": float(value) for name, value in row.items()}
+            yield plain | {name: value for name, value in losses.items() if not math.isnan(value)}
+        done += len(rows)
 
 
 def _accuracy_rows(metrics: dict[str, Any]) -> Iterator[dict[str, float]]:
-    """After each task: A_t as `accuracy/seen`, and a(t, k) as `accuracy/task<k>`."""
-    for task, (seen, row) in enumerate(zip(metrics["accuracy"], metrics["accuracy_matrix"], strict=True)):
+    """After each task: accuracy on all learned classes as `accuracy/learned`, on each task as `accuracy/task<k>`."""
+    for task, (learned, row) in enumerate(zip(metrics["accuracy"], metrics["accuracy_matrix"], strict=True)):
         of_tasks = {f"accuracy/task{index}": value for index, value in enumerate(row)}
-        yield {"tasks_learned": task + 1, "accuracy/seen": seen, **of_tasks}
-
-
-def _logged_in(server: str) -> bool:
-    """Whether there is a key for `server`, in the environment or in a netrc file."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    places = [Path(os.environ["NETRC"])] if "NETRC" in os.environ else [Path.home() / ".netrc", Path.home() / "_netrc"]
-    try:
-        return any(netrc.netrc(place).authenticators(urlparse(server).hostname) for place in places if place.exists())
-    except (netrc.NetrcParseError, OSError):
-        return False
-
-
-def _upload(offline: Path, server: str) -> None:
-    """Send an offline run to `server`, or say in one line why not and how to do it later."""
-    problem = _unreachable(server) or _sync(offline)
-    if problem:
-        print(f"warning: not uploaded to W&B ({problem}); later: wandb sync {offline}", file=sys.stderr)
-
-
-def _unreachable(server: str) -> str | None:
-    """Why `server` does not answer: wandb itself would try for minutes."""
-    try:
-        urllib.request.urlopen(server, timeout=REACH_SECONDS).close()
-    except urllib.error.HTTPError:
-        return None  # an answer all the same
-    except OSError as error:
-        return f"{server} does not answer: {getattr(error, 'reason', error)}"
-    return None
-
-
-def _sync(offline: Path) -> str | None:
-    """Why `offline` did not arrive. `wandb sync` exits with 0 all the same: only its marker file says that it did."""
-    command = [sys.executable, "-m", "wandb", "sync", str(offline)]
-    try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=UPLOAD_SECONDS)
-    except subprocess.TimeoutExpired:
-        return f"not finished after {UPLOAD_SECONDS} s"
-    if list(offline.glob("*.wandb.synced")):
-        return None
-    lines = (done.stdout + done.stderr).strip().splitlines() or [f"exit code {done.returncode}"]
-    return next((line for line in lines if "ERROR" in line), lines[-1]).removeprefix("wandb: ")
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """Environment variables for a while, also for programs started meanwhile."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        yield {"tasks_learned": task + 1, "accuracy/learned": learned, **of_tasks}

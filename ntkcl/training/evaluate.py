@@ -6,6 +6,7 @@ from itertools import cycle
 import numpy as np
 import pandas as pd
 import torch
+from rich.console import Console
 from torch import Tensor
 
 from ntkcl.data.loading.batches import ArrayImages, TransformedImages
@@ -14,6 +15,7 @@ from ntkcl.devices import distributed
 from ntkcl.devices.compute import precision_on
 from ntkcl.methods.learner import Learner
 from ntkcl.metrics.continual import run_metrics
+from ntkcl.progress import Report, shown
 from ntkcl.runs import Run
 from ntkcl.storage.files import write_atomically, write_json
 from ntkcl.storage.provenance import provenance
@@ -23,12 +25,16 @@ from ntkcl.training.state import load_state
 
 
 def evaluate(run: Run, device: torch.device) -> dict:
-    """Predict the test images of all classes seen, after each task; write predictions and metrics.
+    """Predict the test images of all learned classes, after each task; write predictions and metrics.
 
-    A joint run is one model for all classes: after task t it is tested on the classes of the first t tasks, among them.
+    A joint run is one model for all classes: for task t it is tested on, and chooses among, the classes of the first t
+    tasks.
 
     Returns:
         The content of `metrics.json`.
+
+    Raises:
+        UserError: an input is missing or wrong, or a file cannot be written.
     """
     distributed.start(device)
     stream, sizes = stream_of(run), run.dataset.task_sizes
@@ -50,7 +56,7 @@ def evaluate(run: Run, device: torch.device) -> dict:
 
 
 def _learners(run: Run, stream: TaskStream, device: torch.device) -> tuple[list[Learner], list[dict]]:
-    """The learner after each task, all on one backbone, and what they and this evaluation are made with."""
+    """Learners after each task, all on one backbone, and the provenance of them and of this evaluation."""
     backbone = backbone_of(run, device).to(device)
     learners, made_with = [], [provenance(device.type, precision_on(device, run.training.precision))]
     for task in run.tasks:
@@ -63,18 +69,20 @@ def _learners(run: Run, stream: TaskStream, device: torch.device) -> tuple[list[
 
 
 def _predictions(learners: list[Learner], stream: TaskStream, sizes: list[int], device: torch.device) -> pd.DataFrame:
-    """One row for each task and image of the classes seen: its class, the one predicted among these, and its score.
+    """One row for each task and image of the learned classes: its class, the predicted class, and its score.
 
-    Each image is read once, and all learners that have seen its class look at it (of a joint run, the only one, once).
+    Each image is read once, for all learners that know its class (in a joint run, the only one).
     """
-    tables, tasks = [], tasks_of(sizes)
-    is_joint = len(learners) < len(tasks)
-    for new in tasks:
-        later, images = tasks[new.index :], stream.test_images(new.first_class, new.classes_seen, device)
-        best = _best(learners if is_joint else learners[new.index :], later, images)
-        for task, (score, predicted) in zip(later, best, strict=True):
-            columns = {"class": images.labels.numpy(), "predicted": predicted.numpy(), "score": score.numpy()}
-            tables.append(pd.DataFrame({"task": task.index, "image": images.ids} | columns))
+    tables, tasks, done = [], tasks_of(sizes), 0
+    is_joint, console = len(learners) < len(tasks), Console(stderr=True, quiet=distributed.rank() > 0)
+    with shown("evaluating", int(stream.is_test.sum()), "images", console) as report:
+        for new in tasks:
+            later, images = tasks[new.index :], stream.test_images(new.first_class, new.classes_seen, device)
+            best = _best(learners if is_joint else learners[new.index :], later, images, report, done)
+            done += len(images.labels)
+            for task, (score, predicted) in zip(later, best, strict=True):
+                columns = {"class": images.labels.numpy(), "predicted": predicted.numpy(), "score": score.numpy()}
+                tables.append(pd.DataFrame({"task": task.index, "image": images.ids} | columns))
     row = {name: row for row, name in enumerate(stream.images.manifest.ids)}
     table = pd.concat(tables)
     return table.iloc[np.lexsort((table["image"].map(row), table["task"]))].reset_index(drop=True)
@@ -82,14 +90,20 @@ def _predictions(learners: list[Learner], stream: TaskStream, sizes: list[int], 
 
 @torch.no_grad()
 def _best(
-    learners: list[Learner], later: list[Task], images: ArrayImages | TransformedImages
+    learners: list[Learner], later: list[Task], images: ArrayImages | TransformedImages, report: Report, done: int
 ) -> list[tuple[Tensor, Tensor]]:
-    """The best score of each image and its class after each task, by the task's learner or by the only one."""
+    """Best score of each image and its class after each task, by the task's learner or by the only one.
+
+    Args:
+        done: number of images before these, for the report.
+    """
     parts = [[] for _ in later]
     for batch, _ in images.eval_batches():
         scores = [learner.scores(batch) for learner in learners]
         for part, task, of_task in zip(parts, later, cycle(scores), strict=False):
             part.append(of_task[:, : task.classes_seen].max(dim=1))
+        done += len(batch) * distributed.world_size()
+        report(done)
     shares = [tuple(torch.cat(column).cpu() for column in zip(*part, strict=True)) for part in parts]
     everywhere = zip(*distributed.all_gather_object(shares), strict=True)
     return [tuple(torch.cat(column) for column in zip(*of_task, strict=True)) for of_task in everywhere]

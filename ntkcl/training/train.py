@@ -3,17 +3,21 @@
 import hashlib
 
 import torch
+from rich.console import Console
 
 from ntkcl.backbones.files import weights_metadata
 from ntkcl.data.loading.task_stream import TaskStream
 from ntkcl.devices import distributed
 from ntkcl.devices.compute import batches_per_frozen_pass, precision_on
 from ntkcl.errors import UserError
+from ntkcl.progress import Report, shown
 from ntkcl.runs import Run
 from ntkcl.storage.files import write_text
 from ntkcl.storage.provenance import provenance
+from ntkcl.tasks import Batches, TaskImages
 from ntkcl.training.checkpoint import Checkpoints
 from ntkcl.training.loop import LossLog, OnEpoch, learn_task
+from ntkcl.training.optimization import epochs_of
 from ntkcl.training.parts import backbone_of, new_learner, stream_of
 from ntkcl.training.state import load_state, save_state
 
@@ -30,11 +34,15 @@ def train_task(
 ) -> LossLog:
     """Train task `index` of a run from the state of the task before; write its losses and its state.
 
-    The random state goes on from task to task, so that the tasks in processes of their own give what one process gives.
-    What a process that was stopped or killed has left in `checkpoint.safetensors` is gone on from: on a CPU, the files
-    are the same as without the stop.
+    The random state continues from task to task, so that tasks in separate processes give the files of one process.
+    Training resumes from the `checkpoint.safetensors` of a process that was stopped or killed: on a CPU, the files are
+    the same as without the stop.
 
     Args:
+        run: the run.
+        index: index of the task, from 0.
+        device: device to train on.
+        on_epoch: called after each epoch.
         checkpoint_pause: seconds between two checkpoints.
         compile_mode: as for `learn_task`.
 
@@ -47,18 +55,23 @@ def train_task(
         raise UserError(f"{run.name} has no task {index}; it has tasks 0 to {len(tasks) - 1}")
     distributed.start(device)
     task, stream = tasks[index], stream_of(run)
-    torch.manual_seed(run.seed)  # the only generators that training draws from are torch's
+    torch.manual_seed(run.seed)  # training uses no other generators than torch's
     learner = new_learner(run, backbone_of(run, device))
     if index:
         load_state(run.state_path(index - 1), learner, run, tasks[:index], stream)
-    if rank := distributed.rank():  # dropout is each process's own; what must be common is the first one's
+    if rank := distributed.rank():  # dropout differs between processes; all else comes from the first one
         torch.manual_seed(run.seed + (index + 1) * 1_000_003 + rank)
     learner.to(device)
     path, images = run.state_path(index), stream.train_images(task, device)
     checkpoints = _checkpoints(run, index, device, stream, checkpoint_pause)
     ahead = batches_per_frozen_pass(device, run.training.batch_size)
     earlier = ((old, stream.train_images(old, device)) for old in tasks[:index]) if learner.needs_old_images else None
-    log = learn_task(learner, task, images, run.training, on_epoch, checkpoints, ahead, compile_mode, earlier)
+    total = epochs_of(run.training, task) * len(images.labels)
+    with shown(f"training task {index}", total, "images", Console(stderr=True, quiet=rank > 0)) as report:
+        images = _ReportedImages(images, len(images.labels), report, on_epoch)
+        log = learn_task(
+            learner, task, images, run.training, images.on_epoch, checkpoints, ahead, compile_mode, earlier
+        )
     if distributed.rank() == 0:
         write_text(path.with_name("losses.csv"), log.csv())
         save_state(path, learner, run, task, stream, checkpoints.made_with)
@@ -66,10 +79,37 @@ def train_task(
     return log
 
 
+class _ReportedImages:
+    """The training images of a task; reports the batches that are taken from them."""
+
+    def __init__(self, images: TaskImages, count: int, report: Report, on_epoch: OnEpoch) -> None:
+        self.images, self.count, self.report, self.after_epoch = images, count, report, on_epoch
+        self.trained = 0  # images of the finished epochs
+
+    def on_epoch(self, epoch: int, epochs: int, loss: float) -> None:
+        """Count the images of an epoch."""
+        self.trained = epoch * self.count
+        self.after_epoch(epoch, epochs, loss)
+
+    def train_batches(self, batch_size: int, skip: int = 0) -> Batches:
+        """As for all `TaskImages`."""
+        return self._reported(self.images.train_batches(batch_size, skip), self.trained + skip * batch_size)
+
+    def eval_batches(self) -> Batches:
+        """As for all `TaskImages`."""
+        return self._reported(self.images.eval_batches(), 0, "pass without training", self.count)
+
+    def _reported(self, batches: Batches, done: int, note: str = "", total: int | None = None) -> Batches:
+        for images, labels in batches:
+            yield images, labels
+            done += len(labels)
+            self.report(done, note, total)
+
+
 def _checkpoints(run: Run, index: int, device: torch.device, stream: TaskStream, pause: float) -> Checkpoints:
     about = {"digest": run.digest, "run": run.name, "task": index, "content": stream.summary["content"]}
     about |= {"weights": weights_metadata(run.backbone_name)["fingerprint"], "processes": distributed.world_size()}
-    if index:  # made anew with other bytes, it is another task
+    if index:  # trained again with other bytes, it is another task
         with run.state_path(index - 1).open("rb") as file:
             about["earlier_tasks"] = hashlib.file_digest(file, "sha256").hexdigest()
     made = provenance(device.type, precision_on(device, run.training.precision))

@@ -1,4 +1,4 @@
-"""Jobs that fork from the fork server behave like jobs of their own."""
+"""Jobs that fork from the fork server behave like ordinary processes."""
 
 import os
 import signal

@@ -1,8 +1,9 @@
-"""The real Snakefile and dvc.yaml on a tiny study, end to end: as a person runs them."""
+"""The real Snakefile and dvc.yaml on a tiny study, end to end, as you run them."""
 
 import gzip
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -36,7 +37,6 @@ def new_project(folder: Path) -> Path:
     shutil.copytree(REPOSITORY / "tests/tiny", folder)
     for part in PARTS:
         source = REPOSITORY / part
-        (folder / part).parent.mkdir(exist_ok=True)
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, folder / part)
     git(folder, "init", "--quiet")
@@ -69,8 +69,8 @@ def pulled(finished, tmp_path):
 
 def jobs(output: str) -> dict[str, int]:
     """How many jobs of each rule a plan has."""
-    table = output.partition("Job stats:")[2].partition("total")[0].splitlines()[3:]
-    counts = {row.split()[0]: int(row.split()[1]) for row in table if row.strip()}
+    table = output.partition("Job stats")[2].partition(" total ")[0]
+    counts = {words.replace(" ", "_"): int(number) for words, number in re.findall(r"^ (.+?) +(\d+) *$", table, re.M)}
     return {rule: count for rule, count in counts.items() if rule not in ("all", "data", "backbones", "runs")}
 
 
@@ -88,15 +88,15 @@ def times(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.glob("runs/**/state.safetensors")}
 
 
-def test_everything_is_there(finished):
+def test_all_results_exist(finished):
     for name in ("accuracy", "matrices", "forgetting"):
         assert (finished / f"reports/figures/{name}.png").exists() and (
             finished / f"reports/figures/{name}.pdf"
         ).exists()
     for kind in ("tex", "md", "html"):
         assert "NTK-CL" in (finished / f"reports/tables.{kind}").read_text()
-    for rule in ("train", "evaluate", "track"):
-        assert list(finished.glob(f"runs/**/{rule}.log")) or list(finished.glob("runs/**/log.txt"))
+    for log in ("task0/log.txt", "evaluate.log", "../wandb.log"):
+        assert (finished / "runs/digits/vit_tiny/ntk_cl/seed0" / log).exists()
     predictions = gzip.decompress((finished / "runs/digits/vit_tiny/ntk_cl/seed0/predictions.csv.gz").read_bytes())
     assert predictions.decode().splitlines()[0] == "task,image,class,predicted,score"
     assert list(finished.glob("runs/digits/vit_tiny/ntk_cl/seed0/wandb/offline-run-*/run-*.wandb"))
@@ -121,13 +121,13 @@ def test_metrics_follow_from_the_predictions(finished):
 def test_a_clone_that_pulls_has_nothing_to_recompute(pulled):
     assert "up to date" in sh(pulled, "dvc", "repro")
     output = sh(pulled, "snakemake", "--dry-run", TABLE)
-    assert "took up 3 of 3 runs" in output
+    assert "found results of 3 of 3 runs" in output
     assert "Nothing to be done" in output
-    assert "took up" not in sh(pulled, "snakemake", "--dry-run", TABLE)
+    assert "found results" not in sh(pulled, "snakemake", "--dry-run", TABLE)
 
 
 @pytest.mark.parametrize("command", [("dvc", "repro", "--no-run-cache"), ("snakemake", "--cores", "2", TABLE)])
-def test_a_deleted_table_is_remade_alone(pulled, command):
+def test_only_a_deleted_table_is_written_again(pulled, command):
     (pulled / TABLE).unlink()
     assert jobs(sh(pulled, *command)) == {"tables": 1}
     assert (pulled / TABLE).exists()
@@ -141,10 +141,9 @@ def test_a_changed_setting_reruns_that_methods_runs_alone(pulled, known):
     path.write_text(path.read_text().replace("epochs: 2", "epochs: 1"))
     before = times(pulled)
     output = sh(pulled, "dvc", "repro")
-    assert jobs(output) == {"train_task": 2, "evaluate_run": 1, "track_run": 1}
-    assert ("took up 2 of 3 runs that came from elsewhere; 1 are outdated" in output) != known
-    after = times(pulled)
-    # what was taken up has a new time, but the same content
+    assert jobs(output) == {"train_task": 2, "evaluate_run": 1, "log_wandb": 1}
+    assert ("found results of 2 of 3 runs; 1 more have other settings" in output) != known
+    after = times(pulled)  # unknown results that were recorded have a new time
     if known:
         assert {name for name in after if after[name] != before[name]} == {name for name in after if "ntk_cl" in name}
     assert "Nothing to be done" in sh(pulled, "snakemake", "--dry-run", TABLE)
@@ -180,8 +179,9 @@ def test_two_pipelines_in_one_folder(finished, tmp_path):
     folder = tmp_path / "project"
     shutil.copytree(finished, folder, symlinks=True)
     (folder / TABLE).unlink()
-    hold = "from ntkcl.storage.lock import hold; from pathlib import Path; hold(Path('.snakemake/running')); input()"
-    other = subprocess.Popen([sys.executable, "-c", hold], cwd=folder, stdin=subprocess.PIPE)
+    lock = "from ntkcl.storage.lock import lock_until_exit; from pathlib import Path;"
+    lock += "lock_until_exit(Path('.snakemake/running')); input()"
+    other = subprocess.Popen([sys.executable, "-c", lock], cwd=folder, stdin=subprocess.PIPE)
     time.sleep(2)
     assert "error: another pipeline runs in this folder" in sh(folder, "snakemake", "--cores", "1", TABLE, code=1)
     other.kill()
@@ -196,7 +196,7 @@ def test_a_comment_in_the_settings_reruns_nothing(pulled):
 
 
 def test_killed_and_resumed_on_one_core_gives_the_same_bytes(finished, tmp_path):
-    """Killed at once, with all its children, in the middle of training; what was finished stays as it is."""
+    """Killed in the middle of training, with all its children: finished tasks stay as they are."""
     folder = new_project(tmp_path / "project")
     command = ["snakemake", "--cores", "1", TABLE]
     running = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, start_new_session=True, stdout=-3, stderr=-3)
@@ -228,7 +228,7 @@ def test_a_typed_command_gives_the_pipelines_bytes(pulled):
 
 
 def test_a_broken_run_keeps_the_others_and_says_why(finished, tmp_path):
-    """One method's loss is not finite: its line is shown, the other runs finish, and mending it runs it alone."""
+    """One method's loss is not finite: its error is shown, the other runs finish, and a correction runs it alone."""
     folder = tmp_path / "project"
     shutil.copytree(finished, folder, symlinks=True)
     shutil.rmtree(folder / "runs/digits/vit_tiny/simplecil")

@@ -7,11 +7,9 @@ import subprocess
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 
-from ntkcl.errors import UserError
 from ntkcl.pipeline import wandb_log
 
 STEPS = 3
@@ -23,38 +21,43 @@ NAMES = {"dataset": "digits", "backbone": "vit_micro", "variant": "ntk_cl/no_ema
 @pytest.fixture
 def run_folder(tmp_path):
     """The files of a finished run of two tasks; the second has a loss term more."""
-    folder = tmp_path / "project" / "runs" / "digits" / "vit_micro" / "ntk_cl" / "no_ema" / "seed1"
+    return finished_run(tmp_path / "project" / "runs" / "digits" / "vit_micro" / "ntk_cl" / "no_ema", 1)
+
+
+def finished_run(parent, seed):
+    folder = parent / f"seed{seed}"
     for task, terms in enumerate(["entropy", "entropy,infonce"]):
         (folder / f"task{task}").mkdir(parents=True)
         rows = [f"{step},1,0.1,{step + 10 * task}" + ",0.5" * len(terms.split(",")) for step in range(STEPS)]
         (folder / f"task{task}" / "losses.csv").write_text("\n".join([f"step,epoch,lr,total,{terms}", *rows]) + "\n")
-    content = {
-        "run": NAMES | {"protocol": "incremental", "settings": SETTINGS},
-        "digest": "0123456789ab",
-        "provenance": [{"device": "cpu", "versions": {"torch": "2"}, "commit": "c"}],
-        "metrics": {"accuracy": CURVE, "accuracy_matrix": MATRIX, "final_accuracy": 70.0, "forgetting": None},
-    }
-    (folder / "metrics.json").write_text(json.dumps(content))
+    write_metrics(folder, seed, 70.0)
     return folder
 
 
-def track(run_folder, home, **variables):
-    """`wandb_log.track` in a process of its own, with an empty home and no variables of the person's."""
+def write_metrics(folder, seed, final):
+    content = {
+        "run": NAMES | {"seed": seed, "protocol": "incremental", "settings": SETTINGS},
+        "digest": "0123456789ab",
+        "provenance": [{"device": "cpu", "versions": {"torch": "2"}, "commit": "c"}],
+        "metrics": {"accuracy": CURVE, "accuracy_matrix": MATRIX, "final_accuracy": final, "forgetting": None},
+    }
+    (folder / "metrics.json").write_text(json.dumps(content))
+
+
+def log_wandb(folder, home, code=0, **variables):
+    """`ntkcl log-wandb` with an empty home and without W&B's variables of this process."""
     home.mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB", "XDG", "NETRC"))}
-    code = (
-        "import sys; from pathlib import Path; from ntkcl.pipeline.wandb_log import track; "
-        f"track(Path({str(run_folder)!r})); assert 'torch' not in sys.modules"
-    )
-    return subprocess.run(
-        [sys.executable, "-c", code],
+    done = subprocess.run(
+        [sys.executable, "-m", "ntkcl", "log-wandb", str(folder)],
         env=kept | {"HOME": str(home), "no_proxy": "127.0.0.1"} | variables,
         cwd=home,
         capture_output=True,
         text=True,
-        timeout=60,
-        check=True,
+        timeout=100,
     )
+    assert done.returncode == code, done.stderr
+    return done
 
 
 def chunks(data):
@@ -92,10 +95,11 @@ def history(records):
     return [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
 
 
-def test_a_run_reads_as_one_and_nothing_lies_elsewhere(run_folder, tmp_path):
+def test_a_run_is_one_wandb_run_and_nothing_is_written_elsewhere(run_folder, tmp_path):
     (run_folder / "wandb" / "offline-run-of-earlier").mkdir(parents=True)
-    before = {path for path in tmp_path.rglob("*") if "wandb" not in path.parts}
-    done = track(run_folder, tmp_path / "home")
+    (run_folder / "wandb.partial").mkdir()  # of a process that was killed
+    before = {path for path in tmp_path.rglob("*") if not {"wandb", "wandb.partial"} & set(path.parts)}
+    done = log_wandb(run_folder, tmp_path / "home")
     assert (done.stdout, done.stderr) == ("", "")
     assert {path for path in tmp_path.rglob("*") if "wandb" not in path.parts} == before | {tmp_path / "home"}
     assert len(list((run_folder / "wandb").iterdir())) == 1
@@ -116,8 +120,8 @@ def test_a_run_reads_as_one_and_nothing_lies_elsewhere(run_folder, tmp_path):
     assert [row["loss/total"] for row in training] == [0, 1, 2, 10, 11, 12]
     assert [row.get("loss/infonce") for row in training] == [None] * STEPS + [0.5] * STEPS
     assert accuracies == [
-        {"tasks_learned": 1, "accuracy/seen": 90.0, "accuracy/task0": 90.0},
-        {"tasks_learned": 2, "accuracy/seen": 70.0, "accuracy/task0": 60.0, "accuracy/task1": 80.0},
+        {"tasks_learned": 1, "accuracy/learned": 90.0, "accuracy/task0": 90.0},
+        {"tasks_learned": 2, "accuracy/learned": 70.0, "accuracy/task0": 60.0, "accuracy/task1": 80.0},
     ]
     summaries = [values(record.summary.update) for record in records if record.HasField("summary")]
     assert {"accuracy_matrix": MATRIX}.items() <= {k: v for part in summaries for k, v in part.items()}.items()
@@ -134,7 +138,7 @@ def test_a_server_out_of_reach_costs_a_warning_only(run_folder, tmp_path):
     netrc = tmp_path / "home" / ".netrc"
     netrc.write_text(f"machine 127.0.0.1 login user password {'0' * 40}\n")
     netrc.chmod(0o600)
-    done = track(run_folder, tmp_path / "home", WANDB_BASE_URL="http://127.0.0.1:9")
+    done = log_wandb(run_folder, tmp_path / "home", WANDB_BASE_URL="http://127.0.0.1:9")
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("warning: not uploaded to W&B (http://127.0.0.1:9 does not answer")
     assert len(history(records_of(run_folder))) == 2 * STEPS + 2
@@ -156,7 +160,7 @@ def test_a_refused_key_costs_a_warning_only(run_folder, tmp_path):
     server = HTTPServer(("127.0.0.1", 0), Refusing)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
-    done = track(run_folder, tmp_path / "home", WANDB_BASE_URL=url, WANDB_API_KEY="0" * 40)
+    done = log_wandb(run_folder, tmp_path / "home", WANDB_BASE_URL=url, WANDB_API_KEY="0" * 40)
     server.shutdown()
     assert done.stderr.count("\n") == 1 and done.stderr.startswith("warning: not uploaded to W&B (")
     assert len(history(records_of(run_folder))) == 2 * STEPS + 2
@@ -164,39 +168,53 @@ def test_a_refused_key_costs_a_warning_only(run_folder, tmp_path):
 
 def test_the_mode_wins_over_a_key(run_folder, tmp_path):
     variables = {"WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9", "WANDB_MODE": "offline"}
-    assert track(run_folder, tmp_path / "home", WANDB_PROJECT="mine", **variables).stderr == ""
+    assert log_wandb(run_folder, tmp_path / "home", WANDB_PROJECT="mine", **variables).stderr == ""
     [run] = [record.run for record in records_of(run_folder) if record.HasField("run")]
     assert run.project == "mine"
 
 
-def test_disabled_leaves_an_empty_folder(run_folder, monkeypatch):
+def test_only_new_results_are_logged(run_folder, tmp_path):
+    """One process for several runs; those that were logged stay as they are."""
+    folders = [run_folder, finished_run(run_folder.parent, 2)]
+    log_wandb(run_folder.parent, tmp_path / "home")
+    before = [list(folder.glob("wandb/*")) for folder in folders]
+    assert [len(paths) for paths in before] == [1, 1]
+    write_metrics(folders[1], 2, final=71.0)
+    log_wandb(run_folder.parent, tmp_path / "home")
+    after = [list(folder.glob("wandb/*")) for folder in folders]
+    assert after[0] == before[0]
+    assert len(after[1]) == 1 and after[1] != before[1]
+
+
+def test_a_run_that_cannot_be_logged_leaves_the_others(run_folder, tmp_path):
+    other = finished_run(run_folder.parent, 0)
+    (other / "task1" / "losses.csv").unlink()
+    done = log_wandb(run_folder.parent, tmp_path / "home", code=1)
+    assert "task1/losses.csv is missing" in done.stderr.splitlines()[0]
+    assert done.stderr.splitlines()[1].startswith("error: 1 of 2 runs are not logged")
+    assert len(history(records_of(run_folder))) == 2 * STEPS + 2
+    assert not (other / "wandb").exists()
+
+
+def test_disabled_logs_nothing(run_folder, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    wandb_log.track(run_folder)
-    assert list((run_folder / "wandb").iterdir()) == []
+    wandb_log.log_runs([run_folder])
+    assert not (run_folder / "wandb").exists()
 
 
-def test_what_is_wrong_is_said(run_folder, monkeypatch):
-    monkeypatch.setenv("WANDB_MODE", "offlin")
-    with pytest.raises(UserError, match="did you mean 'offline'"):
-        wandb_log.track(run_folder)
-    (run_folder / "task1" / "losses.csv").unlink()
-    with pytest.raises(UserError, match=r"task1/losses\.csv is missing"):
-        wandb_log.track(run_folder)
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    (run_folder / "task1" / "losses.csv").write_text("step,epoch,lr,total\n")
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(UserError, match="wandb is not installed"):
-        wandb_log.track(run_folder)
+def test_an_unknown_mode_and_a_folder_without_runs_are_errors_of_one_line(run_folder, tmp_path):
+    done = log_wandb(run_folder, tmp_path / "home", code=1, WANDB_MODE="offlin")
+    assert done.stderr.startswith("error: WANDB_MODE is 'offlin'; did you mean 'offline'")
+    done = log_wandb(tmp_path / "home", tmp_path / "home", code=1)
+    assert done.stderr.startswith("error: no finished run in")
 
 
-def test_long_tasks_are_thinned_and_steps_go_on(run_folder, monkeypatch):
-    monkeypatch.setattr(wandb_log, "ROWS", 2)
-    tables = wandb_log._read_losses(run_folder, 2)
-    assert [table["step"].tolist() for table in tables] == [[0, 2], [3, 5]]
+def test_long_tasks_are_thinned_and_steps_are_counted_through(run_folder, monkeypatch):
+    monkeypatch.setattr(wandb_log, "STEPS_PER_TASK", 2)
+    assert [row["step"] for row in wandb_log._training_rows(run_folder, 2)] == [0, 2, 3, 5]
 
 
 def test_a_joint_run_and_one_without_training_are_logged(run_folder):
-    header = "step,epoch,lr,total\n"
-    (run_folder / "task0" / "losses.csv").write_text(header)
+    (run_folder / "task0" / "losses.csv").write_text("step,epoch,lr,total\n")
     (run_folder / "task1" / "losses.csv").unlink()
-    assert list(wandb_log._training_rows(wandb_log._read_losses(Path(run_folder), 1))) == []
+    assert list(wandb_log._training_rows(run_folder, 1)) == []

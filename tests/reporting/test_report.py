@@ -127,7 +127,7 @@ def test_one_target_makes_everything_of_a_study_that_compares_variants(project):
         "analysis_figures +1",
         "figures +1",
         "tables +1",
-        "track_run +6",
+        "log_wandb +6",
     ):
         assert re.search(rf"^{job}$", plan, re.M), job
 

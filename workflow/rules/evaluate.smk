@@ -30,19 +30,25 @@ rule evaluate_run:
         " --device {config[device]} --threads {threads} > {log} 2>&1"
 
 
-rule track_run:
+def seeds_of(wildcards):
+    """The runs of the study that differ in their seed only: a group of W&B."""
+    names = (wildcards.dataset, wildcards.backbone, wildcards.variant)
+    return [run for run in runs if (run.dataset_name, run.backbone_name, run.variant) == names]
+
+
+# One process for all seeds: starting W&B takes longer than logging a run. The command logs what is not logged yet.
+rule log_wandb:
     input:
-        "runs/{dataset}/{backbone}/{variant}/seed{seed}/metrics.json",
+        lambda wildcards: [run.folder / "metrics.json" for run in seeds_of(wildcards)],
     output:
-        directory("runs/{dataset}/{backbone}/{variant}/seed{seed}/wandb"),
+        "runs/{dataset}/{backbone}/{variant}/wandb.done",
     log:
-        "runs/{dataset}/{backbone}/{variant}/seed{seed}/track.log",
+        "runs/{dataset}/{backbone}/{variant}/wandb.log",
     benchmark:
-        "runs/{dataset}/{backbone}/{variant}/seed{seed}/track.benchmark.tsv"
-    resources:
-        mem_mb=2000,
-        runtime=30,
+        "runs/{dataset}/{backbone}/{variant}/wandb.benchmark.tsv"
+    params:
+        folders=lambda wildcards: [run.folder for run in seeds_of(wildcards)],
     message:
-        "log to W&B: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
+        "log to W&B: {wildcards.variant} on {wildcards.dataset}"
     shell:
-        "ntkcl log-wandb {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed} > {log} 2>&1"
+        "ntkcl log-wandb {params.folders} > {log} 2>&1 && touch {output}"

@@ -53,7 +53,7 @@ rule tables:
         # https://github.com/snakemake/snakemake/issues/4166)
         [f"reports/figures/{name}.pdf" for name in figures],
         analysis_tables,
-        [run.folder / "wandb" for run in runs],
+        wandb_logs,
     output:
         multiext("reports/tables", ".tex", ".md"),
         in_report("reports/tables.html"),

@@ -93,8 +93,9 @@ def read_images(folder: Path, digest: str, remedy: str, check: bool = True) -> I
         images = ImageSet(labels, read_tensors(path, FORMAT, VERSION, digest, remedy)[0]["images"], checksums)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{manifest} does not match the images next to it ({error}); {remedy}") from error
-    if check and (damaged := next((row for row in range(len(labels)) if images.damage(row)), None)) is not None:
-        name = labels.ids[damaged]
+    found = _checksums(images.images) if check else checksums
+    if damaged := [row for row, (a, b) in enumerate(zip(found, checksums, strict=True)) if a != b]:
+        name = labels.ids[damaged[0]]
         raise UserError(f"{manifest}: the checksum of image '{name}' does not match its pixels; {remedy}")
     return images
 

@@ -85,15 +85,14 @@ def read_manifest(path: Path, remedy: str, class_names: Iterable[str] = ()) -> t
     """
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
+            header, *rows = csv.reader(file)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; {remedy}") from error
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{path} cannot be read ({error}); {remedy}") from error
-    if reader.fieldnames != COLUMNS or any(None in row or None in row.values() for row in rows):
+    if header != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
         raise UserError(f"{path} does not have the columns {', '.join(COLUMNS)} in every row; {remedy}")
-    ids, classes, splits, checksums = ([row[column] for row in rows] for column in COLUMNS)
+    ids, classes, splits, checksums = map(list, zip(*rows, strict=True)) if rows else ([], [], [], [])
     try:
         return Manifest(ids, classes, splits, list(class_names)), checksums
     except ValueError as error:

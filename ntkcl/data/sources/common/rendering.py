@@ -4,7 +4,7 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageChops, ImageDraw, ImageFont
 
 from ntkcl.errors import UserError
 
@@ -82,10 +82,7 @@ def render(
     side = size * SUPERSAMPLING
     image = _placed(solid(character, font), side, rotation, scale, shift)
     if outline:
-        grown = image
-        for _ in range(max(1, round(outline * SUPERSAMPLING))):  # many small steps are faster than a large one
-            grown = grown.filter(ImageFilter.MaxFilter(3))
-        image = ImageChops.subtract(grown, image)
+        image = ImageChops.subtract(_dilated(image, max(1, round(outline * SUPERSAMPLING))), image)
     return np.asarray(image.reduce(SUPERSAMPLING))
 
 
@@ -97,3 +94,10 @@ def _placed(glyph: Image.Image, side: int, rotation: float, scale: float, shift:
     # Pillow takes the inverse map: from a point of the canvas to a point of the glyph.
     back = (cos, -sin, glyph.width / 2 - cos * x + sin * y, sin, cos, glyph.height / 2 - sin * x - cos * y)
     return glyph.transform((side, side), Image.Transform.AFFINE, back, Image.Resampling.BICUBIC)
+
+
+def _dilated(image: Image.Image, pixels: int) -> Image.Image:
+    """`image` with each pixel replaced by the maximum of those at most `pixels` away in each direction."""
+    from scipy.ndimage import maximum_filter  # here: settings are validated without it; Pillow's filter is slow
+
+    return Image.fromarray(maximum_filter(np.asarray(image), 2 * pixels + 1, mode="nearest"))
