@@ -14,8 +14,8 @@ from ntkcl.reporting.study_metrics import Summary
 from ntkcl.reporting.tables.comparisons import comparison_tables
 from ntkcl.reporting.tables.write import write_comparison_tables
 from ntkcl.runs import run_folder
-from tests.conftest import clear_settings
 from tests.helpers.fake_results import metrics_of_run, run_of
+from tests.helpers.projects import clear_settings
 
 REPORTS = Path("reports")
 STUDY = {

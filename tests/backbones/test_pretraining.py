@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -14,37 +13,13 @@ from ntkcl.backbones.augmentation import augment
 from ntkcl.backbones.digest import backbone_digest
 from ntkcl.backbones.files import FORMAT, VERSION, build_vit, load_vit
 from ntkcl.backbones.pretraining import pretrain
-from ntkcl.data.prepared.prepare import prepare_dataset
 from ntkcl.errors import UserError
 from ntkcl.settings.files import load_backbone
 from ntkcl.settings.models import Pretraining
 from ntkcl.storage.tensors import write_tensors
-from tests.conftest import clear_settings
+from tests.helpers.nano_backbone import write_backbone
 
 PATH = Path("backbones/nano.safetensors")
-
-
-def write_backbone(**pretraining: object) -> None:
-    """Settings of a backbone that is pre-trained in a second."""
-    architecture = {"img_size": 16, "patch_size": 8, "in_chans": 1, "embed_dim": 16}
-    architecture |= {"depth": 2, "num_heads": 2, "mlp_ratio": 2}
-    settings = {"dataset": "small", "steps": 20, "batch_size": 16} | pretraining
-    entry = {"label": "Nano", "architecture": architecture, "pretraining": settings}
-    Path("params/backbones.yaml").write_text(yaml.safe_dump({"nano": entry}), encoding="utf-8")
-    clear_settings()
-
-
-@pytest.fixture
-def small(project: Path) -> Path:
-    """A project with a small dataset and the settings of a very small backbone."""
-    text = (
-        "{label: Small, source: digits, options: {size: 16}, classes: 10, first_task_classes: 2, classes_per_task: 2}"
-    )
-    Path("params/datasets/small.yaml").write_text(text, encoding="utf-8")
-    write_backbone()
-    prepare_dataset("small")
-    torch.set_num_threads(1)
-    return project
 
 
 def failure() -> str:

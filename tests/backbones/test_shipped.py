@@ -22,9 +22,8 @@ from ntkcl.backbones.shipped import shipped_metadata, shipped_path
 from ntkcl.commands.backbone import backbone
 from ntkcl.errors import UserError
 from ntkcl.settings.files import load_backbone
-from tests.backbones.test_pretraining import small  # noqa: F401
-from tests.commands.test_bad_input import change, ntkcl, one_line
-from tests.conftest import REPOSITORY, clear_settings
+from tests.helpers.commands import ntkcl, one_line
+from tests.helpers.projects import REPOSITORY, change, clear_settings
 
 SETTINGS, COPY = "params/backbones.yaml", Path("backbones/vit_micro.safetensors")
 SHIPPED = "cccab4486b435794fd5e9180595b144b2fc91ccafa549aea08f1139d79022f14"  # in published tables: never change it
@@ -90,7 +89,7 @@ def test_other_weights_are_refused_until_the_settings_ask_for_them(project: Path
     assert backbone_digest("vit_micro") != before  # so that runs on the shipped weights are outdated
 
 
-def test_retraining(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_retraining(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretrain("nano", device="cpu")
     path = Path("backbones/nano.safetensors")
     settings = yaml.safe_load(Path(SETTINGS).read_text())

@@ -18,9 +18,9 @@ from ntkcl.backbones.files import load_vit
 from ntkcl.backbones.timm_weights import check_tag, convert_timm_weights
 from ntkcl.errors import UserError
 from ntkcl.settings.files import load_backbone
-from tests.conftest import clear_settings
 from tests.helpers.commands import ntkcl, one_line
 from tests.helpers.http_server import Behaviour, FileServer
+from tests.helpers.projects import clear_settings
 
 TAG = "vit_tiny_patch16_224.augreg_in21k"
 TINY = {"img_size": 224, "patch_size": 16, "in_chans": 3, "embed_dim": 192, "depth": 12, "num_heads": 3, "mlp_ratio": 4}

@@ -5,7 +5,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from ntkcl.commands.cli import main
-from tests.conftest import clear_settings
+from tests.helpers.projects import clear_settings
 
 
 def check(study: str) -> str:

@@ -113,25 +113,27 @@ def test_equal_seeds_learn_equal_states(method):
 
 
 @cache
-def uninterrupted(folder: Path, method: str, ahead: int, optimizer: str) -> tuple:
-    return learn_second(folder / "whole", method, ahead=ahead, optimizer=optimizer)
+def uninterrupted(folder: Path, method: str, batches: int, optimizer: str) -> tuple:
+    return learn_second(folder / "whole", method, batches=batches, optimizer=optimizer)
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ends=st.lists(st.tuples(st.integers(0, 8), st.booleans()), min_size=1, max_size=2),
-    pause=st.sampled_from([0, 0, NEVER]),
-    ahead=st.sampled_from([1, 2]),
+    interval=st.sampled_from([0, 0, NEVER]),
+    batches=st.sampled_from([1, 2]),
     optimizer=st.sampled_from(OPTIMIZERS),
 )
-def test_interrupted_anywhere_in_a_task_it_ends_with_the_same_bytes(tmp_path, method, ends, pause, ahead, optimizer):
+def test_interrupted_anywhere_in_a_task_it_ends_with_the_same_bytes(
+    tmp_path, method, ends, interval, batches, optimizer
+):
     path = tmp_path / "checkpoint.safetensors"
     path.unlink(missing_ok=True)
     for at, by_signal in ends:
         event = (lambda: signal.raise_signal(signal.SIGTERM)) if by_signal else kill
-        learn_second(path, method, at, event, pause, ahead, optimizer)
-    found = learn_second(path, method, pause=pause, ahead=ahead, optimizer=optimizer)
-    assert found == uninterrupted(tmp_path, method, ahead, optimizer)
+        learn_second(path, method, at, event, interval, batches, optimizer)
+    found = learn_second(path, method, interval=interval, batches=batches, optimizer=optimizer)
+    assert found == uninterrupted(tmp_path, method, batches, optimizer)
     assert not list(tmp_path.iterdir())
 
 

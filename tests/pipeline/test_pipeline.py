@@ -13,38 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.projects import ENVIRONMENT, git, new_project, sh
+
 pytestmark = pytest.mark.slow
-REPOSITORY = Path(__file__).parents[2]
 TABLE = "reports/tables.tex"
-ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "WANDB_MODE": "offline"}
-PARTS = ["Snakefile", "workflow", "profiles", "dvc.yaml", ".dvcignore", ".gitignore"]
-
-
-def sh(folder: Path, *command: str, code: int = 0) -> str:
-    """Run a command in a project; its output."""
-    done = subprocess.run(command, cwd=folder, env=ENVIRONMENT, text=True, stdout=-1, stderr=subprocess.STDOUT)
-    assert done.returncode == code, f"{command} exited with {done.returncode}\n{done.stdout[-4000:]}"
-    return done.stdout
-
-
-def git(folder: Path, *arguments: str) -> str:
-    name = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-    return sh(folder, "git", *name, *arguments)
-
-
-def new_project(folder: Path) -> Path:
-    """A project with the real pipeline and the tiny study, in git."""
-    shutil.copytree(REPOSITORY / "tests/tiny", folder)
-    for part in PARTS:
-        source = REPOSITORY / part
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, folder / part)
-    git(folder, "init", "--quiet")
-    sh(folder, "dvc", "init", "--quiet")
-    sh(folder, "dvc", "config", "core.analytics", "false")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "project")
-    return folder
 
 
 @pytest.fixture(scope="module")

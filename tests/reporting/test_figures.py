@@ -30,7 +30,6 @@ from ntkcl.reporting.figures.spectra import spectra_figure
 from ntkcl.reporting.figures.style import variant_styles
 from ntkcl.reporting.study_comparison import StudyComparison
 from ntkcl.reporting.study_metrics import StudyMetrics
-from tests.conftest import REPOSITORY
 from tests.helpers.fake_results import (
     CONDITIONS,
     IMAGES,
@@ -43,6 +42,7 @@ from tests.helpers.fake_results import (
     without_runs,
     write_analysis,
 )
+from tests.helpers.projects import REPOSITORY
 
 FOLDER = Path("reports/figures")
 PACKAGE = REPOSITORY / "ntkcl"

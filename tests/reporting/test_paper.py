@@ -13,7 +13,7 @@ from timm import create_model
 from ntkcl.classifier import Classifier
 from tests.helpers.http_server import FileServer
 from tests.helpers.miniatures import cifar100
-from tests.pipeline.test_pipeline import REPOSITORY, new_project, sh
+from tests.helpers.projects import REPOSITORY, new_project, sh
 
 pytestmark = pytest.mark.slow
 RUN = Path("runs/cifar100/vit_b16_in21k/ntk_cl/seed0")

@@ -24,8 +24,8 @@ from ntkcl.reporting.tables.terminal import show
 from ntkcl.reporting.tables.write import write_tables
 from ntkcl.runs import run_folder, runs_of
 from ntkcl.settings.files import load_study
-from tests.conftest import REPOSITORY, clear_settings
-from tests.reporting.test_tables import BACKBONE, DATASET, REPORTS, write_run, write_yaml
+from tests.helpers.fake_study import BACKBONE, DATASET, REPORTS, write_run, write_yaml
+from tests.helpers.projects import REPOSITORY, clear_settings
 
 CSV = "published/ntk_cl_paper.csv"
 NUMBERS = list(csv.DictReader((REPOSITORY / "params" / CSV).open()))

@@ -13,7 +13,7 @@ import yaml
 from ntkcl.reporting.tables.html import html_file
 from ntkcl.reporting.tables.model import COLUMNS, PAPER_COLUMNS, Cell, Row, Table
 from tests.helpers.browser import CHROMIUM, Browser
-from tests.pipeline.test_pipeline import new_project, sh
+from tests.helpers.projects import new_project, sh
 
 RESULTS = {  # tables and figures of each section, in the order of the menu
     "1. Tables": {"tables", "analysis"},

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from rich.console import Console
 
 from ntkcl.errors import UserError
-from ntkcl.reporting.collect import METRICS, aggregate
+from ntkcl.reporting.collect import aggregate
 from ntkcl.reporting.figures.accuracy import accuracy_figure
 from ntkcl.reporting.figures.figure import figures_from
 from ntkcl.reporting.figures.render import write_figures
@@ -22,44 +21,10 @@ from ntkcl.reporting.tables.model import COLUMNS
 from ntkcl.reporting.tables.terminal import show
 from ntkcl.reporting.tables.write import write_tables
 from ntkcl.runs import Run, run_folder
-from tests.conftest import clear_settings
-from tests.helpers.fake_results import run_of
+from tests.helpers.fake_study import BACKBONE, DATASET, REPORTS, write_run, write_yaml
+from tests.helpers.projects import clear_settings
 
-REPORTS = Path("reports")
 VARIANTS = ["slow", "fast", "fast/no_ema", "joint", "late"]
-BACKBONE = {
-    "label": "ViT_tiny",
-    "architecture": dict.fromkeys(("img_size", "patch_size", "in_chans", "embed_dim", "depth", "num_heads"), 1)
-    | {"mlp_ratio": 1},
-    "pretraining": {"dataset": "toy"},
-}
-DATASET = {
-    "source": "toy",
-    "classes": 4,
-    "first_task_classes": 2,
-    "classes_per_task": 2,
-    "note": "fake, 50 % noise & more",
-}
-
-
-def write_yaml(path, content):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(content))
-
-
-def write_run(dataset, variant, seed, average, backbone="vit", *, split="0123456789abcdef", images="ff", **made_with):
-    """Write the metrics of one run whose average accuracy is `average`."""
-    metrics = dict.fromkeys(METRICS, None if variant == "joint" else average / 10) | {
-        "average_accuracy": average,
-        "final_accuracy": average - 1,
-        "accuracy": [average + 1, average - 1],
-        "accuracy_matrix": [[average + 1], [average, average - 2]],
-    }
-    names = {"dataset": dataset, "backbone": backbone, "variant": variant, "seed": seed}
-    made_with = {"device": "CPU (one)", "versions": {"torch": "2.0", "numpy": "1.5"}, "commit": "abc+"} | made_with
-    folder = run_folder(dataset, backbone, variant, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").write_text(json.dumps(run_of(names, metrics, [made_with], split, images)))
 
 
 @pytest.fixture
