@@ -124,7 +124,9 @@ def test_a_waiting_process_prints_who_has_the_gpu_and_what_to_do(claimer, tmp_pa
 def test_a_process_that_does_not_wait_shares_a_reserved_gpu_and_prefers_a_free_one(claimer):
     first = claimer(1, "GPU-a")
     first.stdout.readline()
-    code = "import sys; from ntkcl.devices import gpus; print(gpus.claim(sys.argv[1:], wait=False), list(gpus._reserved))"
+    code = (
+        "import sys; from ntkcl.devices import gpus; print(gpus.claim(sys.argv[1:], wait=False), list(gpus._reserved))"
+    )
     run = [sys.executable, "-c", code, "GPU-a"]
     assert subprocess.check_output(run, text=True, timeout=60) == "0 []\n"
     assert subprocess.check_output([*run, "GPU-b"], text=True, timeout=60) == "1 ['GPU-b']\n"
