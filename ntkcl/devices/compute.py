@@ -34,10 +34,9 @@ def choose_device(name: str, wait: bool = True) -> torch.device:
         return torch.device("cpu")
     devices = gpus.visible()
     local = int(os.environ.get("LOCAL_RANK", "0"))  # of torchrun's processes on this machine
-    patience = (
-        GPU_WAIT_SECONDS if "LOCAL_RANK" in os.environ else math.inf
-    )  # each holding one, two runs could wait for ever
-    index = gpus.claim(devices, gpus.jobs_per_gpu(), wait or name == "cuda", patience) if devices else local
+    # two runs, each with some of their GPUs, would wait for each other forever
+    timeout = GPU_WAIT_SECONDS if "LOCAL_RANK" in os.environ else math.inf
+    index = gpus.claim(devices, gpus.jobs_per_gpu(), wait or name == "cuda", timeout) if devices else local
     device = torch.device("cuda", index)
     torch.cuda.set_device(device)
     torch.cuda.init()  # states contain its random state, too

@@ -61,7 +61,7 @@ def use_gpus(device: str, is_local: bool) -> bool:
         return device != "cpu"
     found = bool(visible())
     if device == "cuda" and not found:
-        raise UserError("--config device=cuda, but nvidia-smi lists no GPU here; take device=cpu, or install a driver")
+        raise UserError("--config device=cuda, but nvidia-smi lists no GPU; choose device=cpu, or install a driver")
     return found
 
 
@@ -140,7 +140,7 @@ def _why_waiting(devices: list[str], per_gpu: int) -> str:
     what = "the GPU is" if len(devices) == 1 else f"all {len(devices)} GPUs are"
     jobs = len(devices) * per_gpu
     by = f"{jobs} other job{'s' if jobs > 1 else ''} (lslocks names them by {_path('*', '*')})"
-    return f"waiting: {what} taken by {by}; stop this and take --device cpu to compute without"
+    return f"waiting: {what} reserved by {by}; stop this and use --device cpu to compute without a GPU"
 
 
 def _path(device: str, slot: int | str) -> Path:

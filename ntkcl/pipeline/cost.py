@@ -1,4 +1,4 @@
-"""What a study costs, before it starts: images to compute, GPU-hours, disk, bytes to download."""
+"""The cost of a study before it starts: images to compute, GPU-hours, disk, bytes to download."""
 
 import csv
 import math
@@ -18,40 +18,41 @@ from ntkcl.storage.files import read_json
 from ntkcl.tasks import Task
 
 THROUGHPUT = Path("runs") / "throughput.json"
-SLOW_TRAINING, SLOW_EVALUATION = 30, 100  # images a second that any GPU of a cluster will do, with a ViT-B/16
-START = 20  # minutes that a cluster's job gets beside its computing
+MIN_TRAINED_PER_SECOND = 30  # images that any GPU of a cluster trains on, with a ViT-B/16
+MIN_EVALUATED_PER_SECOND = 100
+START_MINUTES = 20  # of a cluster's job, in addition to its computing
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is still to be computed.
+    """Work that remains.
 
     Args:
-        runs: how many runs there are.
-        done: of these, finished with the present settings.
-        jobs: tasks to train.
-        trained: images to train on, each once an epoch.
-        seen: images to look at without training: the training images of each task once, when it ends, and the test
-            images of all classes seen so far, after each task.
-        hours: on the device whose speed was measured, None where that is not known.
+        runs: number of runs.
+        done: number of runs that are finished with the current settings.
+        jobs: number of tasks to train.
+        trained: images to train on, counted in every epoch.
+        evaluated: images to pass through the model without training: the training images of each task once, when it
+            ends, and after each task the test images of all learned classes.
+        hours: time on the device whose speed was measured; None if it is not known.
     """
 
     runs: int = 0
     done: int = 0
     jobs: int = 0
     trained: float = 0
-    seen: float = 0
+    evaluated: float = 0
     hours: float | None = 0
 
     def __add__(self, other: "Work") -> "Work":
         hours = None if None in (self.hours, other.hours) else self.hours + other.hours
-        sums = (getattr(self, name) + getattr(other, name) for name in ("runs", "done", "jobs", "trained", "seen"))
+        sums = (getattr(self, name) + getattr(other, name) for name in ("runs", "done", "jobs", "trained", "evaluated"))
         return Work(*sums, hours)
 
 
 @cache
 def counts_of(name: str) -> tuple[int, int]:
-    """Training and test images of a dataset: as published, or as they lie there, or as its settings guess, or zeros."""
+    """Numbers of training and test images of a dataset: published, prepared, estimated in its settings, or 0."""
     counts, manifest = load_dataset(name).counts, Path("data") / name / "manifest.csv"
     if not manifest.exists() or (counts and counts.exact):
         return (counts.train, counts.test) if counts else (0, 0)
@@ -61,7 +62,7 @@ def counts_of(name: str) -> tuple[int, int]:
 
 
 def training_images(run: Run, task: Task) -> tuple[float, float]:
-    """Images that training `task` computes, about: to train on, and to look at when it ends."""
+    """Approximate numbers of images of `task`: to train on, and to evaluate when it ends."""
     training = run.training
     images = training.train_fraction * counts_of(run.dataset_name)[0] * task.size / run.dataset.classes
     first = task.index == 0 and training.first_epochs is not None
@@ -69,25 +70,25 @@ def training_images(run: Run, task: Task) -> tuple[float, float]:
 
 
 def evaluation_images(run: Run) -> float:
-    """Test images that evaluating all states of a run computes, about."""
+    """Approximate number of test images in the evaluation of all states of a run."""
     sizes = run.dataset.task_sizes
     shares = [sum(sizes[: index + 1]) / run.dataset.classes for index in range(len(sizes))]
     return counts_of(run.dataset_name)[1] * sum(shares)
 
 
 def training_minutes(run: Run, task: int) -> int:
-    """Minutes to ask a cluster for, to train a task: generous."""
-    trained, seen = training_images(run, run.tasks[task])
-    return START + math.ceil((trained / SLOW_TRAINING + seen / SLOW_EVALUATION) / 60)
+    """Minutes to request from a cluster for training a task: generous."""
+    trained, evaluated = training_images(run, run.tasks[task])
+    return START_MINUTES + math.ceil((trained / MIN_TRAINED_PER_SECOND + evaluated / MIN_EVALUATED_PER_SECOND) / 60)
 
 
 def evaluation_minutes(run: Run) -> int:
-    """Minutes to ask a cluster for, to evaluate a run: generous."""
-    return START + math.ceil(evaluation_images(run) / SLOW_EVALUATION / 60)
+    """Minutes to request from a cluster for evaluating a run: generous."""
+    return START_MINUTES + math.ceil(evaluation_images(run) / MIN_EVALUATED_PER_SECOND / 60)
 
 
 def compute_key(run: Run) -> str:
-    """Names what the speed of a run depends on."""
+    """Digest of all settings that the speed of a run depends on."""
     training = run.training
     return digest_of(
         run.backbone.architecture, run.method.learner, run.settings, training.batch_size, training.precision
@@ -95,9 +96,10 @@ def compute_key(run: Run) -> str:
 
 
 def work_of(run: Run, speeds: dict[str, dict]) -> Work:
-    """What is still to be computed for a run.
+    """Work that remains for a run.
 
     Args:
+        run: the run.
         speeds: images a second by `compute_key`, on one device (`measured`).
     """
     if _is_done(run):
@@ -108,28 +110,28 @@ def work_of(run: Run, speeds: dict[str, dict]) -> Work:
 
 
 def task_work(run: Run, task: int, speeds: dict[str, dict]) -> Work:
-    """What training a task takes."""
+    """Work of training a task."""
     return _work(run, 1, *training_images(run, run.tasks[task]), speeds)
 
 
 def evaluation_work(run: Run, speeds: dict[str, dict]) -> Work:
-    """What evaluating all states of a run takes."""
+    """Work of evaluating all states of a run."""
     return _work(run, 0, 0, evaluation_images(run), speeds)
 
 
-def _work(run: Run, jobs: int, trained: float, seen: float, speeds: dict[str, dict]) -> Work:
+def _work(run: Run, jobs: int, trained: float, evaluated: float, speeds: dict[str, dict]) -> Work:
     speed = speeds.get(compute_key(run))
-    hours = (trained / speed["train"] + seen / speed["evaluate"]) / 3600 if speed and seen else None
-    return Work(0, 0, jobs, trained, seen, hours)
+    hours = (trained / speed["train"] + evaluated / speed["evaluate"]) / 3600 if speed and evaluated else None
+    return Work(0, 0, jobs, trained, evaluated, hours)
 
 
 def total(works: Iterable[Work]) -> Work:
-    """The sum."""
+    """Sum of `works`."""
     return sum(works, Work())
 
 
 def measured(runs: list[Run]) -> tuple[str, dict[str, dict]]:
-    """The device for which most of the speeds that `runs` need were measured, and those; empty if none was."""
+    """The device with the most measured speeds of those that `runs` need, and its speeds; empty if there is none."""
     if not THROUGHPUT.exists():
         return "", {}
     devices, needed = read_json(THROUGHPUT), {compute_key(run) for run in runs}
@@ -138,7 +140,7 @@ def measured(runs: list[Run]) -> tuple[str, dict[str, dict]]:
 
 
 def downloads(study_name: str) -> dict[str, tuple[int, int]]:
-    """For each dataset and backbone of a study: bytes still to fetch, about, and files whose size is not known."""
+    """For each dataset and backbone of a study: approximate bytes to download, and number of files of unknown size."""
     sizes = {}
     for owner, files in _needed(study_name).items():
         missing = [file for name, file in files.items() if not (downloads_folder() / owner / name).exists()]
@@ -146,13 +148,13 @@ def downloads(study_name: str) -> dict[str, tuple[int, int]]:
     return sizes
 
 
-def made_bytes(study_name: str) -> int:
-    """Bytes of the datasets and backbones still to be made from files: about as many as those files have."""
+def prepared_bytes(study_name: str) -> int:
+    """Approximate bytes of the datasets and backbones that are not prepared yet: as many as their files have."""
     return sum(_bytes(file) for files in _needed(study_name).values() for file in files.values())
 
 
 def _needed(study_name: str) -> dict[str, dict[str, File]]:
-    """The files of each dataset and backbone of a study that is not there yet."""
+    """Files of each dataset and backbone of a study that is not prepared yet."""
     study = load_study(study_name)
     needed = {name: load_dataset(name).files for name in study.datasets if not _is_prepared(name)}
     weights = {name: load_backbone(name).weights for name in study.backbones if not _is_fetched(name)}
@@ -160,32 +162,32 @@ def _needed(study_name: str) -> dict[str, dict[str, File]]:
 
 
 def summary(study_name: str, jobs: Iterable[tuple[str, Any]]) -> str:
-    """What the planned `jobs` of a study cost, from what is known without computing anything.
+    """Describe the cost of the planned `jobs` of a study in one line, without computing anything.
 
     Args:
-        study_name: the study.
-        jobs: rule and wildcards of each.
+        study_name: name of the study.
+        jobs: rule and wildcards of each job.
     """
     runs, jobs = runs_of(load_study(study_name)), list(jobs)
     device, speeds = measured(runs)
     work = total(_job_work(rule, wildcards, speeds) for rule, wildcards in jobs)
-    made = {w.dataset for rule, w in jobs if rule == "prepare_data"}
-    made |= {w.backbone for rule, w in jobs if rule == "fetch_backbone"}
-    size = sum(size for owner, (size, _) in downloads(study_name).items() if owner in made)
-    needed = {name: files for name, files in _needed(study_name).items() if name in made}
+    prepared = {w.dataset for rule, w in jobs if rule == "prepare_data"}
+    prepared |= {w.backbone for rule, w in jobs if rule == "fetch_backbone"}
+    size = sum(size for owner, (size, _) in downloads(study_name).items() if owner in prepared)
+    needed = {name: files for name, files in _needed(study_name).items() if name in prepared}
     disk = size + sum(_bytes(file) for files in needed.values() for file in files.values())
     parts = [f"study {study_name}: {len(runs)} runs, {sum(map(_is_done, runs))} done", f"now {work.jobs} training jobs"]
-    parts += [f"{in_words(work.trained + work.seen)} images to compute"] if work.seen else []
+    parts += [f"{in_words(work.trained + work.evaluated)} images to compute"] if work.evaluated else []
     parts += [f"about {work.hours:.1f} hours on {device}"] if device and work.hours else []
     parts += [f"about {in_bytes(size)} to download"] if size else []
     parts += [f"about {in_bytes(disk)} of disk besides the runs"] if disk else []
-    by_hand = [name for name in by_hands(study_name) if name in made]
-    asks = [f"{' and '.join(by_hand)}: files to be fetched by hand, see `ntkcl data list`"] if by_hand else []
+    manual = [name for name in manual_downloads(study_name) if name in prepared]
+    asks = [f"{' and '.join(manual)}: download the files manually, see `ntkcl data list`"] if manual else []
     return "\n".join([", ".join(parts) + f" (more: ntkcl plan {study_name})", *asks])
 
 
-def by_hands(study_name: str) -> list[str]:
-    """The datasets of a study that wait for a file that a person must fetch."""
+def manual_downloads(study_name: str) -> list[str]:
+    """The datasets of a study with a file that you must download manually."""
     return [
         owner
         for owner, files in _needed(study_name).items()
@@ -201,12 +203,12 @@ def _job_work(rule: str, wildcards: Any, speeds: dict[str, dict]) -> Work:
 
 
 def in_words(count: float) -> str:
-    """A number for people."""
+    """Format a number."""
     return f"{count / 1e6:,.0f} million" if count >= 1e7 else f"{count:,.0f}"
 
 
 def in_bytes(size: float) -> str:
-    """A size for people."""
+    """Format a size."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:.3g} {unit}"

@@ -11,45 +11,45 @@ from ntkcl.pipeline.throughput import state_bytes
 from ntkcl.runs import Run, runs_of
 from ntkcl.settings.files import load_study
 
-COLUMNS = ("dataset", "backbone", "runs done", "tasks", "trained on", "seen", "hours", "states")
-WIDTH = 100  # of the table in a file or a pipe
+COLUMNS = ("dataset", "backbone", "runs done", "tasks", "trained on", "evaluated", "hours", "states")
+FILE_COLUMNS = 100  # characters of a line in a file or a pipe
 
 
 def show(study: str, console: Console | None = None) -> None:
-    """Print what a study still costs: a row for each dataset and backbone, the sum, downloads, and how it is known."""
+    """Print the remaining cost of a study: a row for each dataset and backbone, the sum, downloads, disk."""
     console = console or Console()
     if not console.is_terminal:
-        console.width = WIDTH
+        console.width = FILE_COLUMNS
     runs = runs_of(load_study(study))
     device, speeds = cost.measured(runs)
-    console.print(f"Study {study}: what is still to be done (images in millions; hours of one job at a time)")
+    console.print(f"Study {study}: remaining work (images in millions; hours of one job at a time)")
     table = Table(*COLUMNS[:2], box=box.SIMPLE_HEAD)
     for column in COLUMNS[2:]:
         table.add_column(column, justify="right")
-    everything, disk = cost.Work(), 0
+    overall, disk = cost.Work(), 0
     for (dataset, backbone), group in groupby(runs, key=lambda run: (run.dataset_name, run.backbone_name)):
         members = list(group)
         work, states = cost.total(cost.work_of(run, speeds) for run in members), _states(members)
         table.add_row(dataset, backbone, *_cells(work, states))
-        everything, disk = everything + work, disk + states
+        overall, disk = overall + work, disk + states
     table.add_section()
-    table.add_row("all", "", *_cells(everything, disk))
+    table.add_row("all", "", *_cells(overall, disk))
     console.print(table)
-    _say_bytes(study, disk, console)
-    if by_hand := cost.by_hands(study):
-        console.print(f"by hand: {' and '.join(by_hand)} (how: ntkcl data list)")
-    if not everything.seen:
+    _print_bytes(study, disk, console)
+    if manual := cost.manual_downloads(study):
+        console.print(f"to download manually: {' and '.join(manual)} (how: ntkcl data list)")
+    if not overall.evaluated:
         return
     if speeds:
         console.print(f"hours: on {device}, measured with random images (runs/throughput.json)")
     else:
-        console.print(f"hours are not known; on the machine that will compute: ntkcl plan {study} --measure")
+        console.print(f"hours are not known; measure them on the machine that computes: ntkcl plan {study} --measure")
 
 
 def _cells(work: cost.Work, states: int) -> list[str]:
-    hours = "-" if work.hours is None or not work.seen else f"{work.hours:.1f}"
-    known = work.seen or not work.jobs  # the size of a dataset of one's own is known when it has been prepared
-    images = [f"{count / 1e6:.2f}" if known else "?" for count in (work.trained, work.seen)]
+    hours = "-" if work.hours is None or not work.evaluated else f"{work.hours:.1f}"
+    known = work.evaluated or not work.jobs  # the size of your own dataset is known once it is prepared
+    images = [f"{count / 1e6:.2f}" if known else "?" for count in (work.trained, work.evaluated)]
     return [f"{work.done} of {work.runs}", f"{work.jobs:,}", *images, hours, cost.in_bytes(states)]
 
 
@@ -61,14 +61,14 @@ def _states(runs: list[Run]) -> int:
     )
 
 
-def _say_bytes(study: str, states: int, console: Console) -> None:
+def _print_bytes(study: str, states: int, console: Console) -> None:
     sizes = cost.downloads(study)
     size, unknown = sum(size for size, _ in sizes.values()), sum(unknown for _, unknown in sizes.values())
     parts = ", ".join(f"{owner} {cost.in_bytes(part)}" for owner, (part, _) in sizes.items() if part)
     if size:
         console.print(f"to download: {cost.in_bytes(size)} ({parts})")
     if unknown:
-        console.print(f"and {unknown} files whose size is not known")
-    made = cost.made_bytes(study)
-    also = f", {cost.in_bytes(size)} for these downloads, about {cost.in_bytes(made)} for what is made from downloads"
-    console.print(f"disk: {cost.in_bytes(states)} for the states of all runs" + (also if made else ""))
+        console.print(f"and {unknown} files of unknown size")
+    prepared = cost.prepared_bytes(study)
+    also = f", {cost.in_bytes(size)} for these downloads, about {cost.in_bytes(prepared)} for data prepared from them"
+    console.print(f"disk: {cost.in_bytes(states)} for the states of all runs" + (also if prepared else ""))

@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from argparse import Namespace
 from contextlib import redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,6 @@ class Pipeline:
         uses_gpu: whether jobs that compute take GPUs.
         gpus_each: number of GPUs of a job of training or evaluation.
         threads_each: number of CPU threads of a job that computes.
-        is_local: the jobs run on this machine, started by this process.
         only_touches: Snakemake only updates its records (`--touch`).
         name: name of the study.
     """
@@ -48,7 +48,6 @@ class Pipeline:
     uses_gpu: bool
     gpus_each: int
     threads_each: int
-    is_local: bool
     only_touches: bool
     name: str
 
@@ -64,7 +63,7 @@ class Pipeline:
         return several if self.gpus_each > 1 else "ntkcl"
 
     def start(self, workflow: Any) -> None:
-        """Lock the folder, print the cost of the planned jobs, and start the fork server.
+        """Lock the folder, and print the cost of the planned jobs.
 
         Raises:
             UserError: another pipeline runs in this folder.
@@ -72,8 +71,6 @@ class Pipeline:
         lock_until_exit(Path(".snakemake/running"))
         if self.only_touches:
             return
-        if self.is_local:  # most jobs are short, and importing torch and timm takes seconds
-            fork_server.start(FORK_SERVER_MODULE)
         planned = [(job.rule.name, job.wildcards) for job in workflow.dag.needrun_jobs()]
         print(cost.summary(self.name, planned), file=sys.stderr)
         if not sys.stderr.isatty():
@@ -95,7 +92,11 @@ def prepare(workflow: Any, config: dict[str, Any]) -> Pipeline:
     for key, value in DEFAULTS.items():
         config.setdefault(key, value)
     starts_jobs = workflow.is_main_process  # a job on a cluster's node reads the Snakefile too
-    is_local, only_touches = starts_jobs and not _submits_jobs(), "--touch" in sys.argv
+    arguments = _arguments()
+    is_local = starts_jobs and arguments.executor in (None, "local", "dryrun", "touch")
+    runs_jobs = (arguments.cores or arguments.jobs) and not (arguments.dryrun or arguments.touch)
+    if is_local and runs_jobs:
+        fork_server.start(FORK_SERVER_MODULE)  # early: its imports take seconds, and so does planning
     os.environ[gpus.JOBS_PER_GPU] = str(config["jobs_per_gpu"])  # for the jobs
     jobs_per_gpu, uses_gpu = gpus.jobs_per_gpu(), gpus.use_gpus(config["device"], is_local)
     gpus_each, threads_each = gpus.per_job(config["gpus_per_job"], uses_gpu), 1
@@ -108,19 +109,18 @@ def prepare(workflow: Any, config: dict[str, Any]) -> Pipeline:
         threads_each = gpus.threads_each(workflow.resource_settings.cores or 1, available)
     study = load_study(config["study"])
     runs = runs_of(study)
-    if starts_jobs and not only_touches and (message := mark_up_to_date(config["study"])):
+    if starts_jobs and not arguments.touch and (message := mark_up_to_date(config["study"])):
         print(message, file=sys.stderr)
     config["about"] = _about(config["study"], study)
-    return Pipeline(study, runs, uses_gpu, gpus_each, threads_each, is_local, only_touches, config["study"])
+    return Pipeline(study, runs, uses_gpu, gpus_each, threads_each, arguments.touch, config["study"])
 
 
-def _submits_jobs() -> bool:
-    """Return whether the jobs run elsewhere. Snakemake knows its executor only after it has read the Snakefile."""
+def _arguments() -> Namespace:
+    """Return Snakemake's arguments. The workflow knows its executor only after the Snakefile has been read."""
     from snakemake.cli import parse_args
 
     with redirect_stderr(io.StringIO()):  # it would print a second time which profiles it uses
-        executor = parse_args(sys.argv[1:])[1].executor
-    return executor not in (None, "local", "dryrun", "touch")
+        return parse_args(sys.argv[1:])[1]
 
 
 def _about(name: str, study: Study) -> dict[str, Any]:

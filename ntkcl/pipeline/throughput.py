@@ -1,4 +1,4 @@
-"""How many images a second a learner trains on and predicts, and how large its states are."""
+"""Speed of a learner, in images a second of training and evaluation, and the size of its states."""
 
 import sys
 from collections.abc import Iterator
@@ -14,16 +14,16 @@ from ntkcl.runs import Run
 from ntkcl.storage.files import read_json, write_json
 from ntkcl.storage.provenance import device_name
 
-SECONDS = 5.0  # of each measurement, about
-ON_CPU = 4  # images of a step on a CPU, where larger batches take longer and are no faster
+MEASURING_SECONDS = 5.0  # of each measurement, about
+CPU_BATCH_SIZE = 4  # on a CPU larger batches take longer and are no faster
 
 
 def measure_all(runs: list[Run], device: torch.device) -> Iterator[tuple[Run, dict[str, float]]]:
-    """Measure every kind of computing that `runs` have, once each, and keep it in `runs/throughput.json`."""
+    """Measure every different computation of `runs` once, and store its speed in `runs/throughput.json`."""
     kinds = {compute_key(run): run for run in runs}
     for number, (key, run) in enumerate(kinds.items(), start=1):
-        what = f"{run.variant} with {run.backbone_name}, batches of {run.training.batch_size}"
-        print(f"timing {number} of {len(kinds)} kinds of runs: {what}", file=sys.stderr, flush=True)
+        name = f"{run.variant} with {run.backbone_name}, batches of {run.training.batch_size}"
+        print(f"measuring {number} of {len(kinds)}: {name}", file=sys.stderr, flush=True)
         speed = _speed(run, device)
         known = read_json(THROUGHPUT) if THROUGHPUT.exists() else {}
         names = {"backbone": run.backbone_name, "variant": run.variant, "batch_size": run.training.batch_size}
@@ -33,17 +33,18 @@ def measure_all(runs: list[Run], device: torch.device) -> Iterator[tuple[Run, di
 
 
 def _speed(run: Run, device: torch.device) -> dict[str, float]:
-    """Images a second in training and in evaluation."""
+    """Images per second in training and in evaluation."""
     evaluated = EVALUATION_BATCH
     if device.type == "cpu":
-        few = {"batch_size": min(ON_CPU, run.training.batch_size)}
-        run, evaluated = replace(run, training=run.training.model_copy(update=few)), ON_CPU
-    train, evaluate = training_speed(run, device, SECONDS), evaluation_speed(run, device, SECONDS, evaluated)
+        small = {"batch_size": min(CPU_BATCH_SIZE, run.training.batch_size)}
+        run, evaluated = replace(run, training=run.training.model_copy(update=small)), CPU_BATCH_SIZE
+    train = training_speed(run, device, MEASURING_SECONDS)
+    evaluate = evaluation_speed(run, device, MEASURING_SECONDS, evaluated)
     return {"train": (train or evaluate).rate, "evaluate": evaluate.rate}
 
 
 def state_bytes(run: Run) -> int:
-    """The size of all states of a run together, in bytes; nothing is computed."""
+    """Size of all states of a run together, in bytes; nothing is computed."""
     size = 0
     with torch.device("meta"):
         learner = METHODS.load(run.method.learner)(build_vit(run.backbone.architecture), run.settings)

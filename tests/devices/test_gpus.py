@@ -1,4 +1,4 @@
-"""Which GPUs there are, and who computes on them. A script stands in for the driver's nvidia-smi."""
+"""GPUs and the processes that compute on them. A script replaces the driver's nvidia-smi."""
 
 import itertools
 import json
@@ -30,7 +30,7 @@ def driver(tmp_path, monkeypatch):
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("TMPDIR", str(tmp_path))  # where the locks of other processes lie
+    monkeypatch.setenv("TMPDIR", str(tmp_path))  # with the locks of all processes
 
     def lists(*uuids: str, code: int = 0) -> None:
         script = folder / "nvidia-smi"
@@ -54,7 +54,7 @@ def driver(tmp_path, monkeypatch):
         ("NoDevFiles", []),
     ],
 )
-def test_cuda_visible_devices_is_honoured(driver, monkeypatch, chosen, expected):
+def test_cuda_visible_devices_is_honored(driver, monkeypatch, chosen, expected):
     driver("GPU-aa1", "GPU-ab2", "GPU-c3")
     if chosen is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
@@ -68,21 +68,21 @@ def test_no_driver_is_no_gpu(driver, monkeypatch, tmp_path):
     assert gpus.visible() == []
 
 
-def test_who_gets_a_gpu(driver):
+def test_which_devices_take_gpus(driver):
     driver("GPU-1")
-    assert [gpus.use_gpus(device, here=True) for device in ("auto", "cpu", "cuda")] == [True, False, True]
+    assert [gpus.use_gpus(device, is_local=True) for device in ("auto", "cpu", "cuda")] == [True, False, True]
     driver()
-    assert [gpus.use_gpus(device, here=True) for device in ("auto", "cpu")] == [False, False]
-    assert [gpus.use_gpus(device, here=False) for device in ("auto", "cpu", "cuda")] == [True, False, True]
+    assert [gpus.use_gpus(device, is_local=True) for device in ("auto", "cpu")] == [False, False]
+    assert [gpus.use_gpus(device, is_local=False) for device in ("auto", "cpu", "cuda")] == [True, False, True]
     with pytest.raises(UserError, match="no GPU"):
-        gpus.use_gpus("cuda", here=True)
+        gpus.use_gpus("cuda", is_local=True)
     with pytest.raises(UserError, match="did you mean 'cuda'"):
-        gpus.use_gpus("cudo", here=True)
+        gpus.use_gpus("cudo", is_local=True)
 
 
 @pytest.fixture
 def claimer(driver):
-    """A function that starts a process which claims a GPU and holds it."""
+    """A function that starts a process which reserves a GPU."""
     started = []
 
     def start(per_gpu: int, *devices: str) -> subprocess.Popen:
@@ -96,32 +96,32 @@ def claimer(driver):
         process.communicate()
 
 
-def test_a_gpu_is_one_process_s_until_that_is_killed(claimer):
+def test_a_gpu_is_reserved_until_its_process_is_killed(claimer):
     first, second = claimer(1, "GPU-a", "GPU-b"), claimer(1, "GPU-a", "GPU-b")
     places = {int(process.stdout.readline()): process for process in (first, second)}
     assert places.keys() == {0, 1}
     third = claimer(1, "GPU-a", "GPU-b")
-    assert "waiting: all 2 GPUs are taken by 2 other jobs" in third.stderr.readline()
+    assert "waiting: all 2 GPUs are reserved by 2 other jobs" in third.stderr.readline()
     places[1].kill()
     assert third.stdout.readline() == "1\n"
 
 
-def test_as_many_share_a_gpu_as_are_allowed_and_they_spread_first(claimer):
+def test_processes_share_a_gpu_up_to_the_limit_and_take_free_ones_first(claimer):
     places = [int(claimer(2, "GPU-a", "GPU-b").stdout.readline()) for _ in range(4)]
     assert sorted(places[:2]) == sorted(places[2:]) == [0, 1]
-    assert "waiting: all 2 GPUs are taken by 4 other jobs" in claimer(2, "GPU-a", "GPU-b").stderr.readline()
+    assert "waiting: all 2 GPUs are reserved by 4 other jobs" in claimer(2, "GPU-a", "GPU-b").stderr.readline()
 
 
-def test_who_waits_is_told_who_has_the_gpu_and_a_way_out(claimer, tmp_path):
+def test_a_waiting_process_prints_who_has_the_gpu_and_what_to_do(claimer, tmp_path):
     claimer(1, "MIG-77/1").stdout.readline()  # a part of a GPU: its name has a slash
     message = claimer(1, "MIG-77/1").stderr.readline()
-    assert "the GPU is taken by 1 other job (" in message
+    assert "the GPU is reserved by 1 other job (" in message
     assert "--device cpu" in message
     (pattern,) = re.findall(r"lslocks names them by (\S+)\)", message)
     assert len(list(tmp_path.glob(pattern.removeprefix(f"{tmp_path}/")))) == 1
 
 
-def test_who_does_not_wait_shares_a_taken_gpu_and_takes_a_free_one(claimer):
+def test_a_process_that_does_not_wait_shares_a_reserved_gpu_and_prefers_a_free_one(claimer):
     first = claimer(1, "GPU-a")
     first.stdout.readline()
     code = (
@@ -137,7 +137,7 @@ def test_who_does_not_wait_shares_a_taken_gpu_and_takes_a_free_one(claimer):
     [("auto", True, True), ("auto", False, False), ("cuda", True, True), ("cuda", False, True)],
 )
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_auto_may_share_a_gpu_that_others_have(claimer, name, wait, waits):
+def test_auto_may_share_a_reserved_gpu(claimer, name, wait, waits):
     uuids = gpus.visible()
     for _ in uuids:
         claimer(1, *uuids).stdout.readline()
@@ -161,7 +161,7 @@ def test_without_a_gpu_auto_is_the_cpu():
 @pytest.mark.parametrize(
     ("cores", "jobs", "expected"), [(16, 4, 4), (64, 4, 8), (16, 1, 8), (4, 8, 1), (16, 3, 5), (1, 1, 1), (4, 0, 4)]
 )
-def test_the_cores_are_shared_out_among_the_jobs(cores, jobs, expected):
+def test_the_cores_are_divided_among_the_jobs(cores, jobs, expected):
     assert gpus.threads_each(cores, jobs) == expected
     assert expected * jobs <= cores or expected == 1
 
@@ -179,10 +179,12 @@ def test_jobs_per_gpu_is_a_number(monkeypatch, value):
 
 
 def with_pipeline(folder: Path, messages: bool = True) -> None:
-    """The workflow in `folder`; without its messages a dry run shows each job's resources."""
+    """Copy the workflow to `folder`; with Snakemake's own logger and without messages, a plan shows all resources."""
     shutil.copy(REPOSITORY / "Snakefile", folder)
     shutil.copytree(REPOSITORY / "workflow", folder / "workflow")
     (folder / "profiles").symlink_to("workflow/profiles")
+    profile = folder / "profiles/default/config.yaml"
+    profile.write_text(re.sub("logger:.*\n", "", profile.read_text()))
     for rules in [] if messages else (folder / "workflow/rules").iterdir():
         rules.write_text(re.sub(r" *message:\n.*\n", "", rules.read_text()))
 
@@ -210,7 +212,7 @@ def times_of(folder: Path, *rules: str) -> list[tuple[float, float]]:
 
 @pytest.mark.slow
 def test_no_more_jobs_at_once_than_gpus(driver, tiny):
-    """Two cores and one GPU: training and evaluation one after the other, whatever the run."""
+    """With two cores and one GPU, training and evaluation run one after the other."""
     driver("GPU-1")
     with_pipeline(tiny)
     output = snakemake("--cores", "2", "--jobs", "2", "dataset_digits")  # --jobs does not mean a cluster
@@ -232,7 +234,7 @@ def test_the_limit_follows_jobs_per_gpu_and_yields_to_the_user(driver, tiny):
 
 @pytest.mark.slow
 def test_a_job_can_have_several_gpus(driver, tiny):
-    """The jobs are started by torchrun; here they find that torch has no GPU, and compute on the CPU."""
+    """torchrun starts the jobs; torch has no GPU in this test, so they compute on the CPU."""
     driver("GPU-1", "GPU-2")
     with_pipeline(tiny)
     target = "runs/digits/vit_tiny/ntk_cl/seed0/metrics.json"
@@ -258,13 +260,15 @@ def test_cuda_without_a_gpu_is_refused_before_anything_is_planned(driver, projec
     driver()
     with_pipeline(project)
     output = snakemake(*arguments, code=1)
-    assert output.splitlines()[-1].startswith("error: --config device=cuda, but nvidia-smi lists no GPU here")
+    assert output.splitlines()[-1].startswith(
+        "error: --config device=cuda, but nvidia-smi lists no GPU; choose device=cpu"
+    )
     assert "Building DAG" not in output
 
 
 @pytest.mark.slow
 def test_jobs_on_this_machine_follow_its_gpus(driver, tiny):
-    """Without a GPU they ask for none and have one thread; else they share the cores."""
+    """Without a GPU, jobs request none and have one thread; with GPUs they share the cores."""
     with_pipeline(tiny, messages=False)
     plans = {}
     for count in (0, 1, 4):
@@ -279,8 +283,8 @@ def test_jobs_on_this_machine_follow_its_gpus(driver, tiny):
 RUN = "runs/{}/vit_b16_in21k/ntk_cl/seed0/metrics.json"
 
 
-def test_the_slurm_profile_asks_for_what_the_jobs_need(driver, project):
-    """It is planned on a head node, which has no GPU."""
+def test_the_slurm_profile_requests_the_resources_of_the_jobs(driver, project):
+    """The head node that plans it has no GPU."""
     driver()
     with_pipeline(project, messages=False)
     arguments = ["--dry-run", "-p", "--cores", "16", "--profile", f"{PROFILES}/slurm"]

@@ -95,7 +95,7 @@ def test_images_are_those_that_are_computed(finished):
     train, _ = cost.counts_of("digits")
     assert work.trained == pytest.approx(train * run.training.epochs)
     assert cost.evaluation_images(run) == pytest.approx(predicted, rel=0.03)  # classes differ a little in size
-    assert work.seen == pytest.approx(train + cost.evaluation_images(run))
+    assert work.evaluated == pytest.approx(train + cost.evaluation_images(run))
 
 
 def test_what_is_done_costs_nothing_until_a_setting_changes(finished):
@@ -106,7 +106,7 @@ def test_what_is_done_costs_nothing_until_a_setting_changes(finished):
     shutil.copytree(run.folder, other.folder)  # as if made with other settings: the digest is another
     work = cost.work_of(other, {})
     assert (work.done, work.jobs) == (0, 0)
-    assert work.seen == pytest.approx(cost.evaluation_images(other))
+    assert work.evaluated == pytest.approx(cost.evaluation_images(other))
     shutil.rmtree(other.state_path(1).parent)
     assert cost.work_of(other, {}).jobs == 1
 
@@ -121,7 +121,7 @@ def test_the_size_of_states_is_that_of_the_files(finished):
 
 
 def test_hours_come_from_a_measurement(tiny, monkeypatch):
-    monkeypatch.setattr(throughput, "SECONDS", 0.02)
+    monkeypatch.setattr(throughput, "MEASURING_SECONDS", 0.02)
     cost.counts_of.cache_clear()
     before = CliRunner().invoke(main, ["plan", "quickstart"], catch_exceptions=False).output
     assert "ntkcl plan quickstart --measure" in before
@@ -133,7 +133,7 @@ def test_hours_come_from_a_measurement(tiny, monkeypatch):
     ntk_cl = runs[1]
     speed = speeds[cost.compute_key(ntk_cl)]
     work = cost.work_of(ntk_cl, speeds)
-    assert work.hours == pytest.approx((work.trained / speed["train"] + work.seen / speed["evaluate"]) / 3600)
+    assert work.hours == pytest.approx((work.trained / speed["train"] + work.evaluated / speed["evaluate"]) / 3600)
     assert cost.total(cost.work_of(run, speeds) for run in runs).hours > work.hours
     assert f"hours: on {device}" in measured.output.replace("\n", " ")
     assert f"hours on {device}" in cost.summary("quickstart", jobs_of("quickstart"))
@@ -166,10 +166,10 @@ def test_the_plan_names_every_dataset_and_the_unknown(project):
     assert "?" in CliRunner().invoke(main, ["plan", "quickstart"], catch_exceptions=False).output
     everything = cost.summary("paper", jobs_of("paper"))
     assert everything.startswith("study paper: 90 runs, 0 done, now 710 training jobs, 245 million images to compute")
-    assert "plantvillage and vtab: files to be fetched by hand" in everything
+    assert "plantvillage and vtab: download the files manually" in everything
     part = cost.summary("paper", [job for job in jobs_of("paper") if job[1].dataset == "cifar100"])
     assert "now 100 training jobs, 11 million images to compute, about 925 MB to download" in part
-    assert "by hand" not in part
+    assert "manually" not in part
 
 
 def test_images_are_counted_where_their_number_is_a_guess(project):
@@ -187,10 +187,10 @@ def test_images_are_counted_where_their_number_is_a_guess(project):
 
 
 def test_the_summary_says_what_goes_to_the_disk(project):
-    """Downloads and about as much again of what is made from them; then only the latter; then nothing."""
+    """Downloads, and about as many bytes prepared from them; then only the prepared bytes; then nothing."""
     sizes = cost.downloads("paper")
-    assert cost.made_bytes("paper") == sum(size for size, _ in sizes.values())
-    twice = cost.in_bytes(2 * cost.made_bytes("paper"))
+    assert cost.prepared_bytes("paper") == sum(size for size, _ in sizes.values())
+    twice = cost.in_bytes(2 * cost.prepared_bytes("paper"))
     assert f"to download, about {twice} of disk" in cost.summary("paper", jobs_of("paper"))
     for owner in sizes:
         dataset = owner in load_study("paper").datasets
@@ -200,15 +200,15 @@ def test_the_summary_says_what_goes_to_the_disk(project):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.touch()
     made = cost.summary("paper", jobs_of("paper"))
-    assert f"compute, about {cost.in_bytes(cost.made_bytes('paper'))} of disk" in made
-    assert "by hand" not in made
+    assert f"compute, about {cost.in_bytes(cost.prepared_bytes('paper'))} of disk" in made
+    assert "manually" not in made
     assert "disk" not in cost.summary("quickstart", jobs_of("quickstart"))
 
 
 def test_longer_tasks_get_more_of_a_cluster_s_time(project):
     short, long = (resolve(name, "vit_b16_in21k", "ntk_cl", 0) for name in ("eurosat", "domainnet"))
-    assert cost.START < cost.training_minutes(short, 0) < 60 < cost.training_minutes(long, 0) < 24 * 60
-    assert cost.START < cost.evaluation_minutes(short) < cost.evaluation_minutes(long) < 24 * 60
+    assert cost.START_MINUTES < cost.training_minutes(short, 0) < 60 < cost.training_minutes(long, 0) < 24 * 60
+    assert cost.START_MINUTES < cost.evaluation_minutes(short) < cost.evaluation_minutes(long) < 24 * 60
 
 
 def with_pipeline(folder: Path) -> None:
