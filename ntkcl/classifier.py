@@ -195,7 +195,7 @@ class Classifier:
             )
         loaded.classes, loaded.task_sizes = metadata["classes"], metadata["task_sizes"]
         loaded._is_closed = metadata["tasks"] == metadata["task"] + 1
-        with loaded._apart():
+        with loaded._isolated():
             learned = [task.model_copy(update={"count": None}) for task in tasks_of(loaded.task_sizes)]
             restore_learner(loaded._learner, tensors, learned, f"{path} does not fit its method", remedy)
             loaded._learner.to(loaded.device).eval()

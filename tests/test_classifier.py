@@ -248,7 +248,7 @@ def test_files_that_do_not_fit(tiny):
     assert "is not a file of the format ntkcl-state" in failure(Classifier.load, BACKBONE)
     assert "is not a file of the format ntkcl-backbone" in failure(Classifier, "saved.safetensors")
     save_file(load_file(BACKBONE), "foreign.safetensors")
-    assert "make it with `ntkcl backbone NAME`" in failure(Classifier, "foreign.safetensors")
+    assert "create it with `ntkcl backbone NAME`" in failure(Classifier, "foreign.safetensors")
     Path("backbones").rename("elsewhere")
     assert "there is no backbones/vit_tiny.safetensors" in failure(Classifier.load, "saved.safetensors")
     assert Classifier.load("saved.safetensors", "elsewhere/vit_tiny.safetensors", "cpu").classes == ["0", "1"]

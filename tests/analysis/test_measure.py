@@ -43,7 +43,7 @@ def ntk_cl(finished):
 
 def take_few_images(patch):
     """Kernels of a few images: all numbers are defined for any number of them."""
-    for name, count in (("PER_TASK", 12), ("OLD_IMAGES", 20), ("SHOWN", 20)):
+    for name, count in (("KERNEL_IMAGES_PER_TASK", 12), ("FORECAST_TEST_IMAGES", 20), ("FEATURE_IMAGES_PER_TASK", 20)):
         patch.setattr(f"ntkcl.analysis.measure.{name}", count)
 
 
@@ -133,7 +133,7 @@ def test_runs_in_bfloat16_are_measured_in_float32(tiny):
 def test_metrics_of_other_settings_are_refused(ntk_cl):
     path = ntk_cl.folder / "metrics.json"
     path.write_text(path.read_text().replace(ntk_cl.digest, "0" * 12))
-    with pytest.raises(UserError, match="made with other settings"):
+    with pytest.raises(UserError, match="computed with other settings"):
         measure(ntk_cl, CPU, MEMORY)
 
 
