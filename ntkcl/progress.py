@@ -1,15 +1,18 @@
 """Progress of what may take long: a bar with the remaining time on a terminal, now and then a line elsewhere."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINE_SECONDS = 10.0  # before the first line; the next ones come after a tenth of the time so far, if that is longer
+
+
+Item = TypeVar("Item")
 
 
 class Report(Protocol):
@@ -44,6 +47,14 @@ def shown(
             bar.update(task, completed=done, total=total or known, description=f"{name}, {note}" if note else name)
 
         yield report
+
+
+def tracked(items: Iterable[Item], name: str, total: int, unit: str) -> Iterator[Item]:
+    """Iterate over `items` and show how many of them are done; arguments as for `shown`."""
+    with shown(name, total, unit) as report:
+        for number, item in enumerate(items, start=1):
+            yield item
+            report(number)
 
 
 def lines(

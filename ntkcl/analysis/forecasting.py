@@ -72,8 +72,8 @@ def _forecast(learner: Learner, old: Sample, new: Sample, classes: slice, ridge:
     _, scores = of_module(Scores(learner, classes), in_batches(learner.frozen_forward, old.pixels))
     outputs = logits.at(parameters).double().cpu()
     targets = F.one_hot(new.labels.cpu() - learner.first_class, outputs.shape[1])
-    k_old_new = kernel(parameters, scores, logits, memory=memory, progress=True).double().cpu().flatten(2).flatten(0, 1)
-    k_new_new = kernel(parameters, logits, memory=memory, progress=True).double().cpu().flatten(2).flatten(0, 1)
+    k_old_new = kernel(parameters, scores, logits, memory=memory).double().cpu().flatten(2).flatten(0, 1)
+    k_new_new = kernel(parameters, logits, memory=memory).double().cpu().flatten(2).flatten(0, 1)
     residual, ridge = targets - outputs.softmax(1), ridge * mean_eigenvalue(k_new_new)
     return forecast(k_old_new, k_new_new, residual, ridge, classes.stop)
 

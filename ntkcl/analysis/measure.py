@@ -14,6 +14,7 @@ from ntkcl.devices.compute import precision_on
 from ntkcl.errors import UserError
 from ntkcl.methods.learner import Learner
 from ntkcl.ntk.ridge import complexity, rademacher
+from ntkcl.progress import tracked
 from ntkcl.runs import Run
 from ntkcl.storage.files import read_json, write_json
 from ntkcl.storage.provenance import provenance
@@ -53,7 +54,8 @@ def measure(run: Run, device: torch.device, memory: int) -> dict[str, Any]:
         content |= kernel_measures(kernels, FORECAST_RIDGE) | complexities(
             kernels, samples, trained.tasks, learned_from
         )
-        changes = [_change(trained, task, samples[task.index], memory) for task in trained.tasks[1:]]
+        later = tracked(trained.tasks[1:], "forecasting forgetting", len(trained.tasks) - 1, "tasks")
+        changes = [_change(trained, task, samples[task.index], memory) for task in later]
         content["forecast"] = [_correlations(change) for change in changes]
         arrays |= kernel_arrays(kernels) | _points(changes)
         arrays["kernel/tasks"] = torch.cat([torch.full_like(s.labels, t) for t, s in enumerate(samples)]).cpu()

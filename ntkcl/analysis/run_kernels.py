@@ -25,6 +25,7 @@ from ntkcl.ntk.measures import (
     relative_change,
     spectrum,
 )
+from ntkcl.progress import tracked
 from ntkcl.tasks import Task
 
 FEATURE_DIRECTIONS = 5  # of each task's features that principal angles are taken between
@@ -57,22 +58,19 @@ def kernels_of(trained: TrainedRun, images: list[Tensor], memory: int) -> Kernel
         memory: memory budget in bytes.
     """
     tasks, learners, everything = trained.tasks, trained.learners, torch.cat(images)
-    last, of_first = learners[-1], _classes(tasks[0])
-    return Kernels(
-        learned=[of_scores(learners[t.index], images[t.index], _classes(t), memory) for t in tasks],
-        end=[of_scores(last, images[t.index], _classes(t), memory) for t in tasks],
-        before=of_scores(learners[0], everything, of_first, memory),
-        after=of_scores(last, everything, of_first, memory),
-        all=of_scores(last, everything, slice(0, tasks[-1].classes_seen), memory),
-    )
+    last, of_first, of_all = learners[-1], _classes(tasks[0]), slice(0, tasks[-1].classes_seen)
+    learned = [(learners[task.index], images[task.index], _classes(task)) for task in tasks]
+    end = [(last, images[task.index], _classes(task)) for task in tasks]
+    over_tasks = [(learners[0], everything, of_first), (last, everything, of_first), (last, everything, of_all)]
+    parts = [*learned, *end, *over_tasks]
+    kernels = [of_scores(*part, memory) for part in tracked(parts, "measuring kernels", len(parts), "kernels")]
+    return Kernels(kernels[: len(tasks)], kernels[len(tasks) : -3], *kernels[-3:])
 
 
 def of_scores(learner: Learner, images: Tensor, classes: slice, memory: int) -> Tensor:
     """The kernel (N, N) of a learner's scores of some classes, summed over these and divided by their number."""
     parameters, outputs = of_module(Scores(learner, classes), in_batches(learner.frozen_forward, images))
-    return kernel(parameters, outputs, summed=True, memory=memory, progress=True).double().cpu() / (
-        classes.stop - classes.start
-    )
+    return kernel(parameters, outputs, summed=True, memory=memory).double().cpu() / (classes.stop - classes.start)
 
 
 def kernel_measures(kernels: Kernels, ridge: float) -> dict[str, Any]:

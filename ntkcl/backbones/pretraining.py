@@ -1,13 +1,9 @@
 """Pre-training of a small backbone of our own, by classification with a linear head that is dropped afterwards."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -17,11 +13,10 @@ from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.data.prepared.arrays import ImageSet
 from ntkcl.data.prepared.prepare import load_images
 from ntkcl.errors import UserError
+from ntkcl.progress import Report, shown
 from ntkcl.settings.files import load_backbone
 from ntkcl.settings.models import Pretraining
 from ntkcl.storage.provenance import provenance
-
-OnStep = Callable[[int, float], None]
 
 
 def pretrain(name: str, device: str | None = None, console: Console | None = None) -> float:
@@ -33,7 +28,7 @@ def pretrain(name: str, device: str | None = None, console: Console | None = Non
     Args:
         name: an entry of `params/backbones.yaml`.
         device: device to train on; by default a GPU if there is one.
-        console: shows the progress: a bar in a terminal, ten lines in a file; standard error by default.
+        console: shows the progress; standard error by default.
 
     Returns:
         Accuracy on the held-out images of the dataset, in [0, 1].
@@ -50,8 +45,8 @@ def pretrain(name: str, device: str | None = None, console: Console | None = Non
     head = nn.Linear(backbone.architecture.embed_dim, classes)
     sample_weights(nn.ModuleList([model, head]), generator)
     model.to(target), head.to(target)
-    with _show_progress(settings.steps, console or Console(stderr=True)) as on_step:
-        _train(model, head, images[~is_test], labels[~is_test], settings, generator, on_step)
+    with shown("pre-training", settings.steps, "steps", console) as report:
+        _train(model, head, images[~is_test], labels[~is_test], settings, generator, report)
     accuracy = _accuracy(model.eval(), head, images[is_test], labels[is_test])
     _write(name, model, _origin(settings, accuracy, target))
     return accuracy
@@ -90,7 +85,7 @@ def _train(
     labels: Tensor,
     settings: Pretraining,
     generator: torch.Generator,
-    on_step: OnStep,
+    report: Report,
 ) -> None:
     parameters = [*model.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
@@ -109,7 +104,7 @@ def _train(
         loss.backward()
         optimizer.step()
         schedule.step()
-        on_step(step, loss.item())
+        report(step, f"loss {loss.item():.2f}")
 
 
 @torch.no_grad()
@@ -135,19 +130,3 @@ def _write(name: str, model: VisionTransformer, origin: dict[str, Any]) -> None:
         copy_shipped_weights(name)  # equal bytes of the file too: Snakemake reruns nothing
     else:
         write_weights(name, tensors, origin)
-
-
-@contextmanager
-def _show_progress(steps: int, console: Console) -> Iterator[OnStep]:
-    """Show steps and losses: as a bar in a terminal, otherwise as ten lines."""
-    start = time.monotonic()
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
-        bar = progress.add_task("pre-training", total=steps)
-
-        def on_step(step: int, loss: float) -> None:
-            progress.update(bar, completed=step, description=f"pre-training, loss {loss:.2f}")
-            if not console.is_terminal and (step * 10 // steps) > ((step - 1) * 10 // steps):
-                seconds = time.monotonic() - start
-                console.print(f"pre-training: step {step} of {steps}, loss {loss:.3f}, {seconds:.0f} s")
-
-        yield on_step

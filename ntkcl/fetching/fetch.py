@@ -10,8 +10,8 @@ from rich.filesize import decimal
 
 from ntkcl.errors import UserError
 from ntkcl.fetching.checksums import Expected, Mismatch, Record, expected, record, recorded
-from ntkcl.fetching.progress import shown
 from ntkcl.fetching.transfer import Origin, Transfer, Unavailable, bytes_in, discard
+from ntkcl.progress import shown
 from ntkcl.settings.models import File
 from ntkcl.storage.lock import exclusive
 
@@ -138,8 +138,8 @@ class _Download:
     def _download_from(self, url: str) -> None:
         part = _part_of(self.path)
         for _ in range(2):
-            with shown(self.key, self.file.approx_bytes, self.console) as report:
-                origin = Transfer(url, part, self.expected, report).run()
+            with shown(self.key, self.file.approx_bytes, console=self.console, in_bytes=True) as report:
+                origin = Transfer(url, part, self.expected, lambda have, whole: report(have, total=whole)).run()
             try:
                 self._accept(part, origin)
             except Mismatch as error:  # damaged, or a part of another file: start again

@@ -17,7 +17,7 @@ from typing import Any
 
 from ntkcl.errors import UserError, nearest
 from ntkcl.pipeline import wandb_upload
-from ntkcl.progress import shown
+from ntkcl.progress import tracked
 from ntkcl.settings.digest import digest_of
 from ntkcl.storage.files import read_json
 
@@ -72,13 +72,11 @@ def _quiet_wandb() -> Iterator[None]:
 def _log_offline(folders: list[Path]) -> list[Path]:
     """Write all runs offline, in one process; return the offline runs, without those that a warning is printed for."""
     logged = []
-    with shown("logging to W&B", len(folders), "runs") as report:
-        for number, folder in enumerate(folders, start=1):
-            try:
-                logged.append(_offline_run(folder))
-            except UserError as error:
-                print(f"warning: {error}", file=sys.stderr)
-            report(number)
+    for folder in tracked(folders, "logging to W&B", len(folders), "runs"):
+        try:
+            logged.append(_offline_run(folder))
+        except UserError as error:
+            print(f"warning: {error}", file=sys.stderr)
     return logged
 
 

@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.progress import Progress
 
 from ntkcl.data.prepared.decoding import decode
 from ntkcl.data.prepared.manifest import Manifest
 from ntkcl.errors import UserError
+from ntkcl.progress import tracked
 from ntkcl.storage.files import write_atomically
 
 MAX_NAMED_IMAGES = 5  # number of damaged images that an error lists
@@ -143,10 +142,8 @@ def _all_decodable(images: FileSet, threads: int) -> Iterator[tuple[int, bytes]]
                     raise error
                 damages.append(str(error))
 
-    console = Console(stderr=True)
-    progress = Progress(console=console, disable=not console.is_terminal, transient=True)
-    with progress, ThreadPoolExecutor(threads) as pool:
-        for row, content in progress.track(images.contents, total=len(images.manifest), description="packing"):
+    with ThreadPoolExecutor(threads) as pool:
+        for row, content in tracked(images.contents, "packing", len(images.manifest), "images"):
             waiting.append(pool.submit(decode, content, images.manifest.ids[row]))
             collect(2 * threads)
             yield row, content

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rich import box, filesize
 from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +16,7 @@ from ntkcl.data.prepared.prepare import dataset_folder, load_images
 from ntkcl.data.sources.common.options import dataset_digest
 from ntkcl.errors import UserError
 from ntkcl.fetching.fetch import downloads_folder, status
+from ntkcl.progress import tracked
 from ntkcl.settings.files import PARAMS, load_dataset
 from ntkcl.storage.tensors import checked_metadata
 
@@ -89,8 +89,8 @@ def verified(name: str, threads: int) -> bool:
         print(f"{name}: {error}")
         return False
     ids, damages = images.manifest.ids, 0
-    with Progress(console=Console(stderr=True), transient=True) as bar, ThreadPoolExecutor(threads) as pool:
-        checks = bar.track(pool.map(images.damage, range(len(ids))), total=len(ids), description=name)
+    with ThreadPoolExecutor(threads) as pool:
+        checks = tracked(pool.map(images.damage, range(len(ids))), name, len(ids), "images")
         for image, damage in zip(ids, checks, strict=True):
             if damage:
                 damages += 1
