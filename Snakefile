@@ -15,6 +15,7 @@ from ntkcl.reporting.digest import report_digest
 from ntkcl.reporting.figures.figure import figures_from
 from ntkcl.runs import resolve
 from ntkcl.settings.files import load_backbone, load_dataset
+from ntkcl.settings.variants import VARIANT_PATTERN
 
 min_version("9.0")
 
@@ -51,7 +52,7 @@ onstart:
 wildcard_constraints:
     dataset=r"[a-z0-9_]+",
     backbone=r"[a-z0-9_]+",
-    variant=r"[a-z0-9_]+(/[a-z0-9_.-]+)?",
+    variant=VARIANT_PATTERN,
     seed=r"\d+",
     task=r"\d+",
 

@@ -234,7 +234,7 @@ def main(
             batches = random_batches(setting, steps, seen, side)
             evaluate(theirs, ours, theirs_precision, batches, record)
         else:
-            batches = random_batches(setting, steps, range(task.first_class, task.classes_seen), side)
+            batches = random_batches(setting, steps, range(task.first_class, task.classes_learned), side)
             ours.train(Turns(theirs, theirs_precision, batches, record))
     origin = provenance(where.type, "float32") | {"threads": threads, "checkout": about(checkout)}
     print(f"\n{origin['device']}, {threads} CPU threads; {size}, batches of {batch}, {rounds} rounds of {steps} steps")

@@ -15,7 +15,7 @@ from ntkcl.settings.files import PARAMS, load_backbone, load_dataset, load_metho
 from ntkcl.settings.models import Backbone, Dataset, Method, Model, Overrides, Preprocessing, Training
 from ntkcl.settings.studies import Study
 from ntkcl.settings.validation import validated
-from ntkcl.settings.variants import settings_in_name
+from ntkcl.settings.variants import check_spelling, parts_of, settings_in_name
 from ntkcl.tasks import Task, tasks_of
 
 
@@ -103,7 +103,7 @@ def variant_change(method: Method, variant: str) -> str:
     """Return the label of the change that `variant` makes; an empty text for the method itself."""
     _, _, name = variant.partition("/")
     known = method.variants.get(name)
-    return (known.label if known else "") or " ".join(name.replace("-", ", ").replace("_", " ").split())
+    return (known.label if known else "") or ", ".join(parts_of(name)).replace("_", " ")
 
 
 @cache
@@ -111,13 +111,13 @@ def _resolve_variant(
     dataset_name: str, backbone_name: str, variant: str
 ) -> tuple[Method, Model, Training, Preprocessing]:
     """Return the method of a variant, and its settings for a dataset and backbone: learner, training, preprocessing."""
-    name, _, variant_name = variant.partition("/")
+    name, slash, variant_name = variant.partition("/")
     method = load_method(name)
     where = f"{PARAMS}/methods/{name}.yaml"
     model = METHODS.load(method.learner).Settings
     models = {"settings": model, "training": Training, "preprocessing": Preprocessing}
     layers = [method, method.datasets.get(dataset_name, method.other_datasets)]
-    if variant_name:
+    if slash:
         layers.append(_variant(method, variant_name, models, f"variant '{variant}' (see {where})"))
     merged: dict[str, dict[str, Any]] = {section: {} for section in models}
     merged["preprocessing"] |= load_backbone(backbone_name).preprocessing | load_dataset(dataset_name).preprocessing
@@ -126,11 +126,14 @@ def _resolve_variant(
             merged[section] |= getattr(layer, section)
     where += f" for {variant} on {dataset_name}"
     files = {"preprocessing": f", with {dataset_name}.yaml and backbones.yaml"}
-    settings, training, preprocessing = (
-        validated(kind, merged[section], f"{where}{files.get(section, '')}, {section}")
+    valid = {
+        section: validated(kind, merged[section], f"{where}{files.get(section, '')}, {section}")
         for section, kind in models.items()
-    )
-    return method, settings, training, preprocessing
+    }
+    if slash and variant_name not in method.variants:
+        for section, settings in valid.items():
+            check_spelling(getattr(layers[-1], section), settings, f"variant '{variant}'")
+    return method, valid["settings"], valid["training"], valid["preprocessing"]
 
 
 def _variant(method: Method, name: str, models: dict[str, type[Model]], where: str) -> Overrides:

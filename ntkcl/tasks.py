@@ -17,7 +17,7 @@ Batches = Iterable[tuple["Tensor", "Tensor"]]
 class Task(Model):
     """A task of a stream, with `size` classes: the labels `first_class .. first_class + size - 1`.
 
-    Labels are positions in the class order, so the classes learned so far are always `0 .. classes_seen - 1`.
+    Labels are positions in the class order, so the classes learned so far are always `0 .. classes_learned - 1`.
     """
 
     index: Annotated[int, Field(ge=0)]
@@ -26,7 +26,7 @@ class Task(Model):
     size: Count
 
     @property
-    def classes_seen(self) -> int:
+    def classes_learned(self) -> int:
         """Number of classes learned after this task."""
         return self.first_class + self.size
 

@@ -83,10 +83,10 @@ def gaps(trained: TrainedRun, matrix: list[list[float]]) -> dict[str, list[float
     for task in trained.tasks:
         learner = trained.learners[task.index]
         seen = trained.stream.train_images(task, trained.device)
-        test = trained.stream.test_images(task.first_class, task.classes_seen, trained.device)
+        test = trained.stream.test_images(task.first_class, task.classes_learned, trained.device)
         images.append(len(seen.labels))
-        train.append(_accuracy(learner, seen, task.classes_seen))
-        same.append(_accuracy(learner, test, task.classes_seen) - _accuracy(last, test, task.classes_seen))
+        train.append(_accuracy(learner, seen, task.classes_learned))
+        same.append(_accuracy(learner, test, task.classes_learned) - _accuracy(last, test, task.classes_learned))
     learned, end = [matrix[t][t] for t in range(len(matrix))], matrix[-1]
     return {
         "images": images,

@@ -58,7 +58,7 @@ def kernels_of(trained: TrainedRun, images: list[Tensor], memory: int) -> Kernel
         memory: memory budget in bytes.
     """
     tasks, learners, everything = trained.tasks, trained.learners, torch.cat(images)
-    last, of_first, of_all = learners[-1], _classes(tasks[0]), slice(0, tasks[-1].classes_seen)
+    last, of_first, of_all = learners[-1], _classes(tasks[0]), slice(0, tasks[-1].classes_learned)
     learned = [(learners[task.index], images[task.index], _classes(task)) for task in tasks]
     end = [(last, images[task.index], _classes(task)) for task in tasks]
     over_tasks = [(learners[0], everything, of_first), (last, everything, of_first), (last, everything, of_all)]
@@ -128,4 +128,4 @@ def _finite(value: float) -> float | None:
 
 
 def _classes(task: Task) -> slice:
-    return slice(task.first_class, task.classes_seen)
+    return slice(task.first_class, task.classes_learned)

@@ -9,7 +9,7 @@ from ntkcl.backbones import vit_blocks
 from ntkcl.backbones.files import fingerprint, load_vit_file
 from ntkcl.backbones.shipped import shipped_names, shipped_path
 from ntkcl.backbones.timm_vit import VisionTransformer
-from ntkcl.errors import UserError
+from ntkcl.errors import UserError, nearest
 from ntkcl.settings.models import Architecture
 
 
@@ -38,8 +38,8 @@ def _weights_file(backbone: Path) -> Path:
     if backbone.name in (names := shipped_names()):
         return shipped_path(backbone.name)
     raise UserError(
-        f"unknown backbone '{backbone}': no such file, and the package has weights of {', '.join(names)} only; give "
-        "one of these names, or a file (`ntkcl backbone NAME` writes backbones/NAME.safetensors)"
+        f"unknown backbone '{backbone}': no such file, and no weights of that name in the package; "
+        f"{nearest(backbone.name, names)} (`ntkcl backbone NAME` writes backbones/NAME.safetensors)"
     )
 
 

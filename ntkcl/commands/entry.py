@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 
 from ntkcl.pipeline import fork_server
@@ -30,12 +31,11 @@ def _load() -> Callable[[], None]:
     from ntkcl.commands.cli import main as command
     from ntkcl.registry import METHODS, SOURCES
 
-    for name in MODULES_OF_JOBS:
-        with suppress(ModuleNotFoundError):  # the job that needs it reports it
-            import_module(name)
-    for registry in (METHODS, SOURCES):
-        for name in registry.names():
-            registry.load(name)
+    loads = [partial(import_module, name) for name in MODULES_OF_JOBS]
+    loads += [partial(registry.load, name) for registry in (METHODS, SOURCES) for name in registry.names()]
+    for load in loads:
+        with suppress(Exception):  # a missing package, a broken file of a method: the job that needs it reports it
+            load()
     return command
 
 

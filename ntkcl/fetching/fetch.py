@@ -70,7 +70,7 @@ def confirm(owner: str, files: dict[str, File]) -> None:
 
 
 def status(owner: str, files: dict[str, File]) -> dict[str, str]:
-    """Return the state of each file, without reading it: "present (size)", "partial (size)", "missing" or "by hand"."""
+    """Return the state of each file, without reading it: "present (size)", "partial (size)", "missing" or "manual"."""
     return {name: _status(path_of(owner, name), file) for name, file in files.items()}
 
 
@@ -79,7 +79,7 @@ def _status(path: Path, file: File) -> str:
         return f"present ({decimal(bytes_in(path))})"
     if have := bytes_in(_part_of(path)):
         return f"partial ({decimal(have)})"
-    return "missing" if file.urls else "by hand"
+    return "missing" if file.urls else "manual"
 
 
 def _part_of(path: Path) -> Path:
@@ -110,7 +110,7 @@ class _Download:
         if not self.path.is_file():
             if not self.file.urls:
                 self.path.parent.mkdir(parents=True, exist_ok=True)  # for the user
-                raise UserError(f"{self.key} must be fetched by hand: {self._by_hand()}")
+                raise UserError(f"{self.key} must be downloaded manually: {self._instructions()}")
             lock = self.path.with_name(f".{self.name}.lock")
             with exclusive(lock, f"downloads {self.key}", "make it writable, or set NTKCL_DOWNLOADS to another folder"):
                 if not self.path.is_file():  # another process may have downloaded it meanwhile
@@ -118,7 +118,7 @@ class _Download:
         try:
             self._accept(self.path, Origin())
         except Mismatch as error:
-            remedy = "to download it again" if self.file.urls else f"and get it again: {self._by_hand()}"
+            remedy = "to download it again" if self.file.urls else f"and get it again: {self._instructions()}"
             raise UserError(f"{self.path} does not have the expected content ({error}); delete it {remedy}") from error
         except OSError as error:
             raise UserError(f"cannot read {self.path} ({error.strerror}); make it readable") from error
@@ -133,7 +133,7 @@ class _Download:
                 return self._download_from(url)
             except (Unavailable, Mismatch) as error:
                 reasons.append(f"{url}: {error}")
-        raise UserError(f"cannot download {self.key} ({'; '.join(reasons)}); by hand: {self._by_hand()}")
+        raise UserError(f"cannot download {self.key} ({'; '.join(reasons)}); manually: {self._instructions()}")
 
     def _download_from(self, url: str) -> None:
         part = _part_of(self.path)
@@ -162,9 +162,9 @@ class _Download:
             url, revision = origin.url, origin.revision
             record(self.key, Record(sha256=found["sha256"], size=found["size"], url=url, revision=revision))
 
-    def _by_hand(self) -> str:
+    def _instructions(self) -> str:
         sums = [f"its {name} must be {value}" for name, value in self.expected.checksums.items()]
-        where = f"{self.file.by_hand.rstrip('.')}; " if self.file.by_hand else ""
+        where = f"{self.file.manual.rstrip('.')}; " if self.file.manual else ""
         return f"{where}put it at {self.path} ({', '.join(sums) or 'its sha256 is recorded at first use'})"
 
     @property

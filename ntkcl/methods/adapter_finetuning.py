@@ -27,8 +27,8 @@ class AdapterFineTuning(Learner):
         adapter_width: Count = Field(64, description="width of the adapters' bottleneck")
         adapter_scale: NotNegative = Field(0.1, description="factor of the adapters' output")
         adapter_dropout: Fraction = Field(0.1, description="dropout in the adapters' bottleneck")
-        classes: Literal["seen", "task"] = Field(
-            "seen", description="classes of the cross entropy: all learned so far (seen), or the current task's"
+        classes: Literal["learned", "task"] = Field(
+            "learned", description="classes of the cross entropy: all learned so far, or the current task's"
         )
 
     def __init__(self, backbone: "VisionTransformer", settings: Settings) -> None:
@@ -40,7 +40,7 @@ class AdapterFineTuning(Learner):
         """Add rows of the head for the task's classes."""
         super().add_task(task)
         self.head.grow(task.size)
-        if self.settings.classes == "seen":
+        if self.settings.classes == "learned":
             self.first_class = 0
 
     @torch.no_grad()

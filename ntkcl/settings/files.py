@@ -14,6 +14,17 @@ from ntkcl.settings.validation import validated
 PARAMS = Path("params")
 
 
+def all_names(kind: str) -> list[str]:
+    """Return the names of all studies, datasets or methods (`kind`: the folder below `params/`), sorted.
+
+    Raises:
+        UserError: the current folder is no project.
+    """
+    if not (PARAMS / kind).is_dir():
+        raise UserError(f"no {PARAMS / kind}/ here; change to a project folder, such as a clone of the repository")
+    return sorted(path.stem for path in (PARAMS / kind).glob("*.yaml"))
+
+
 def _read_yaml(path: Path, kind: str) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8")) or {}

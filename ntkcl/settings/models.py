@@ -84,7 +84,7 @@ class File(Model):
     """
 
     urls: list[str] = Field([], description="addresses, tried in order; {revision} is the recorded revision, or main")
-    by_hand: str = Field("", description="where the user can get the file, if no program can download it")
+    manual: str = Field("", description="where the user can get the file, if no program can download it")
     size: Count | None = Field(None, description="exact size in bytes")
     approx_bytes: Annotated[int, Field(ge=0)] | None = Field(
         None, description="approximate size in bytes, to estimate costs"
@@ -95,8 +95,8 @@ class File(Model):
 
     @model_validator(mode="after")
     def _has_origin(self) -> "File":
-        if not self.urls and not self.by_hand:
-            raise ValueError("say where the file is: give urls, or by_hand")
+        if not self.urls and not self.manual:
+            raise ValueError("say where the file is: give urls, or manual")
         return self
 
 

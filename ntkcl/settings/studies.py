@@ -5,7 +5,9 @@ from typing import Annotated
 from pydantic import Field, field_validator, model_validator
 
 from ntkcl.settings.models import Model, Name
-from ntkcl.settings.variants import Value, grid_names
+from ntkcl.settings.variants import VARIANT_PATTERN, Value, grid_names
+
+VariantName = Annotated[str, Field(pattern=rf"^{VARIANT_PATTERN}$")]
 
 
 class PublishedTable(Model):
@@ -20,7 +22,7 @@ class Ablation(Model):
     """A group of rows of the ablation table."""
 
     title: str = Field(description="heading of the group")
-    variants: Annotated[list[str], Field(min_length=1)] = Field(description="rows, in order")
+    variants: Annotated[list[VariantName], Field(min_length=1)] = Field(description="rows, in order")
 
 
 class Grid(Model):
@@ -42,7 +44,9 @@ class Sweep(Model):
 
     title: str = Field(description="title of the figure's column")
     axis: str = Field(description="label of the horizontal axis")
-    points: Annotated[dict[str, float], Field(min_length=2)] = Field(description="value of the factor for each variant")
+    points: Annotated[dict[VariantName, float], Field(min_length=2)] = Field(
+        description="value of the factor for each variant"
+    )
 
 
 class Study(Model):
@@ -56,13 +60,15 @@ class Study(Model):
     tables: dict[Name, PublishedTable] = Field({}, description="the paper's tables, by number")
     datasets: Annotated[list[Name], Field(min_length=1)] = Field(description="datasets of the runs")
     backbones: Annotated[list[Name], Field(min_length=1)] = Field(description="backbones of the runs")
-    variants: list[str] = Field([], description="variants in the tables")
+    variants: list[VariantName] = Field([], description="variants in the tables")
     grids: list[Grid] = Field([], description="more variants for the tables, such as candidates for tuning")
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = Field(description="seeds of the runs")
     reference: str | None = Field(None, description="variant that ablations and sweeps are compared with")
     ablations: list[Ablation] = Field([], description="groups of variants that change one part of the reference")
     sweeps: dict[Name, Sweep] = Field({}, description="factors that are varied, by name")
-    kernels: list[str] = Field([], description="variants whose kernels are measured, besides those of the sweeps")
+    kernels: list[VariantName] = Field(
+        [], description="variants whose kernels are measured, besides those of the sweeps"
+    )
 
     @property
     def table_variants(self) -> list[str]:

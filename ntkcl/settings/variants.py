@@ -4,6 +4,7 @@ The name alone determines the settings: KEY_VALUE pairs in alphabetical order, j
 no other definition.
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import product
@@ -12,6 +13,9 @@ from ntkcl.errors import UserError, nearest
 from ntkcl.settings.models import Model
 
 Value = bool | int | float | str
+
+VARIANT_PATTERN = r"[a-z0-9_]+(/[a-z0-9_.-]+)?"
+"""Variants are folder names: METHOD, or METHOD/NAME."""
 
 
 def grid_names(values: Mapping[str, Sequence[Value]]) -> list[str]:
@@ -38,18 +42,38 @@ def settings_in_name(name: str, models: Mapping[str, type[Model]], where: str) -
     """
     keys = {key: section for section, model in models.items() for key in model.model_fields}
     found: dict[str, dict[str, Value]] = {section: {} for section in models}
-    for part in re.split(r"-(?=[a-z])", name):
+    for part in parts_of(name):
         candidates = [key for key in keys if part.startswith(f"{key}_") and part != f"{key}_"]
         if not candidates:
             raise UserError(f"{where}: '{part}' is neither a named variant nor SETTING_VALUE; {nearest(part, keys)}")
         key = max(candidates, key=len)
         value = _parse(part.removeprefix(f"{key}_"))
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{where}: '{part}' is not finite; give a number")
         if (short := f"{key}_{format_value(value)}") != part:
             raise UserError(f"{where}: write '{short}' instead of '{part}'")
+        if key in found[keys[key]]:
+            raise UserError(f"{where}: {key} has two values; give one")
         found[keys[key]][key] = value
-    if (ordered := "-".join(sorted(re.split(r"-(?=[a-z])", name)))) != name:
+    if (ordered := "-".join(sorted(parts_of(name)))) != name:
         raise UserError(f"{where}: write '{ordered}' instead of '{name}', so that one setting has one name")
     return found
+
+
+def check_spelling(spelled: Mapping[str, Value], settings: Model, where: str) -> None:
+    """Make sure that the spelled values are those of the validated `settings`, so that one setting has one name.
+
+    Raises:
+        UserError: validation changed a value, such as true to 1.
+    """
+    for key, value in spelled.items():
+        if (valid := format_value(getattr(settings, key))) != format_value(value):
+            raise UserError(f"{where}: write '{key}_{valid}' instead of '{key}_{format_value(value)}'")
+
+
+def parts_of(name: str) -> list[str]:
+    """Split a spelled name into its SETTING_VALUE parts; a hyphen before a digit is a minus."""
+    return re.split(r"-(?=[a-z])", name)
 
 
 def format_value(value: Value) -> str:
@@ -57,7 +81,7 @@ def format_value(value: Value) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        return (f"{value:g}" if float(f"{value:g}") == value else repr(value)).replace("e+", "e")
     return str(value)
 
 

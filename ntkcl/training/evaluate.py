@@ -77,7 +77,7 @@ def _predictions(learners: list[Learner], stream: TaskStream, sizes: list[int], 
     is_joint, console = len(learners) < len(tasks), Console(stderr=True, quiet=distributed.rank() > 0)
     with shown("evaluating", int(stream.is_test.sum()), "images", console) as report:
         for new in tasks:
-            later, images = tasks[new.index :], stream.test_images(new.first_class, new.classes_seen, device)
+            later, images = tasks[new.index :], stream.test_images(new.first_class, new.classes_learned, device)
             best = _best(learners if is_joint else learners[new.index :], later, images, report, done)
             done += len(images.labels)
             for task, (score, predicted) in zip(later, best, strict=True):
@@ -101,7 +101,7 @@ def _best(
     for batch, _ in images.eval_batches():
         scores = [learner.scores(batch) for learner in learners]
         for part, task, of_task in zip(parts, later, cycle(scores), strict=False):
-            part.append(of_task[:, : task.classes_seen].max(dim=1))
+            part.append(of_task[:, : task.classes_learned].max(dim=1))
         done += len(batch) * distributed.world_size()
         report(done)
     shares = [tuple(torch.cat(column).cpu() for column in zip(*part, strict=True)) for part in parts]

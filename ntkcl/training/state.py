@@ -32,7 +32,11 @@ def save_state(path: Path, learner: Learner, run: Run, task: Task, stream: TaskS
         UserError: the file cannot be written.
     """
     metadata = {"digest": run.digest, "run": run.name, "seed": run.seed, "task": task.index, "tasks": task.count}
-    metadata |= {"classes": stream.classes[: task.classes_seen], "provenance": made_with[-1], "earlier": made_with[:-1]}
+    metadata |= {
+        "classes": stream.classes[: task.classes_learned],
+        "provenance": made_with[-1],
+        "earlier": made_with[:-1],
+    }
     metadata["content"] = stream.summary["content"]
     metadata["task_sizes"] = [each.size for each in run.tasks[: task.index + 1]]
     weights = weights_metadata(run.backbone_name)

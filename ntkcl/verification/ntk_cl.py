@@ -126,7 +126,7 @@ class Replay:
                     key = _rename(name.removeprefix(start))
                     self._compare("prototypes" if key == "prototypes" else group, state[key], array)
         with torch.no_grad():
-            tests = torch.cat([self._images(1, c) for c in range(task.classes_seen)])
+            tests = torch.cat([self._images(1, c) for c in range(task.classes_learned)])
             features = self.learner.named_features(self.learner.extract_features(tests))
         for name, ours in (("channel", "channel"), ("patch", "patch"), ("mixed", "hybrid")):
             scores = self.learner.compare(features[ours])
@@ -168,7 +168,7 @@ class GivenOrder:
     """A task's training images, one of each class in turn, in consecutive batches without shuffling."""
 
     def __init__(self, replay: Replay, task: Task) -> None:
-        classes = range(task.first_class, task.classes_seen)
+        classes = range(task.first_class, task.classes_learned)
         images = torch.stack([replay._images(0, label) for label in classes], dim=1).flatten(0, 1)
         labels = torch.tensor(list(classes)).repeat(replay.meta["train_per_class"])
         self._arrays = ArrayImages(images, labels, torch.device("cpu"))

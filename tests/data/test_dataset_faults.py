@@ -144,7 +144,7 @@ def test_a_wrong_file_put_there_by_hand_is_not_what_the_right_one_is_compared_wi
     miniature = MINIATURES["plantvillage"]()
     publish("plantvillage", miniature, server)
     path = Path("downloads/plantvillage/plantdisease.zip")
-    assert "must be fetched by hand" in failure("plantvillage")
+    assert "must be downloaded manually" in failure("plantvillage")
     path.write_bytes(b"no zip")  # into the folder that the message named
     assert "delete it" in failure("plantvillage")
     path.write_bytes(miniature.files["plantdisease.zip"])

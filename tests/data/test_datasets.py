@@ -42,7 +42,7 @@ def test_a_dataset_comes_from_its_archive_to_its_tasks(project, server, name):
     sizes = Counter(zip(labels.classes, labels.splits, strict=True))
     assert [task.size for task in run.tasks][:2] == list(miniature.tasks)
     for task in run.tasks:
-        new = stream.classes[task.first_class : task.classes_seen]
+        new = stream.classes[task.first_class : task.classes_learned]
         train = stream.train_images(task, torch.device("cpu"))
         assert Counter(stream.classes[label] for label in train.labels) == {c: sizes[c, "train"] for c in new}
         pixels, _ = next(iter(train.train_batches(4)))

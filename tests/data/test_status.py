@@ -37,9 +37,9 @@ def listed() -> str:
 def test_each_state_says_what_to_do_next(server):
     assert overview("eurosat").state == "not fetched"
     assert "EuroSAT.zip (missing)" in overview("eurosat").todo
-    by_hand = overview("plantvillage")
-    assert by_hand.state == "by hand"
-    assert f"put plantdisease.zip into {downloads_folder()}/plantvillage" in by_hand.todo
+    manual = overview("plantvillage")
+    assert manual.state == "manual"
+    assert f"put plantdisease.zip into {downloads_folder()}/plantvillage" in manual.todo
     fetch_files("eurosat")
     assert (overview("eurosat").state, overview("eurosat").todo) == ("not prepared", "ntkcl data prepare eurosat")
     prepare_dataset("eurosat")
@@ -66,7 +66,7 @@ def test_the_list_shows_all_datasets_with_what_is_missing(server):
     prepare_dataset("eurosat")
     text = listed()
     assert "ready" in text
-    assert "by hand" in text
+    assert "manual" in text
     assert "plantvillage: put plantdisease.zip" in text
 
 

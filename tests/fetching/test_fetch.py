@@ -49,10 +49,10 @@ def test_a_file_put_there_by_hand_needs_no_network(server: FileServer):
     PLACE.parent.mkdir(parents=True)
     PLACE.write_bytes(CONTENT)
     assert fetched(File(urls=[server.url("a.bin")])) == CONTENT
-    assert fetched(File(by_hand="a DVD")) == CONTENT
+    assert fetched(File(manual="a DVD")) == CONTENT
     assert not server.requests
     assert not RECORDS.exists()  # it may be the wrong one: it is recorded when it has proved to be of use
-    confirm("set", {"a.bin": File(by_hand="a DVD")})
+    confirm("set", {"a.bin": File(manual="a DVD")})
     assert json.loads(RECORDS.read_text()) == {"set/a.bin": {"sha256": SHA256, "size": len(CONTENT)}}
 
 
@@ -119,24 +119,24 @@ def test_a_recorded_revision_is_fetched_again_although_main_has_moved(server: Fi
 
 
 def test_what_a_person_must_fetch_comes_first_and_says_all_that_is_needed(server: FileServer):
-    by_hand = File(by_hand="register at example.org, then download the test set.", sha256=SHA256)
+    manual = File(manual="register at example.org, then download the test set.", sha256=SHA256)
     with pytest.raises(UserError) as error:
-        fetch("set", {"b.bin": File(urls=[server.url("b.bin")]), "a.bin": by_hand})
+        fetch("set", {"b.bin": File(urls=[server.url("b.bin")]), "a.bin": manual})
     assert str(error.value) == (
-        "set/a.bin must be fetched by hand: register at example.org, then download the test set; "
+        "set/a.bin must be downloaded manually: register at example.org, then download the test set; "
         f"put it at downloads/set/a.bin (its sha256 must be {SHA256})"
     )
     assert not server.requests
-    assert "recorded at first use" in refusal(File(by_hand="a DVD"))
+    assert "recorded at first use" in refusal(File(manual="a DVD"))
 
 
 def test_when_all_addresses_fail_each_says_why_and_the_place_is_named(server: FileServer):
     server.behaviours["a.bin"] = Behaviour(status=503)
     urls = [server.url("a.bin"), server.url("missing"), "http://127.0.0.1:1/a.bin", "nonsense"]
-    text = refusal(File(urls=urls, by_hand="a DVD"))
+    text = refusal(File(urls=urls, manual="a DVD"))
     for url, reason in zip(urls, ["HTTP 503", "HTTP 404", "Connection refused", "Invalid URL"], strict=True):
         assert f"{url}: {reason}" in text
-    assert "by hand: a DVD; put it at downloads/set/a.bin (its sha256 is recorded at first use)" in text
+    assert "manually: a DVD; put it at downloads/set/a.bin (its sha256 is recorded at first use)" in text
 
 
 def test_a_full_disk_is_noticed_before_anything_is_fetched(server: FileServer, monkeypatch):
@@ -173,8 +173,8 @@ def test_status_says_what_is_there(server: FileServer):
     urls = [server.url("a.bin")]
     fetched(File(urls=urls))
     PLACE.with_name("b.bin.part").write_bytes(b"12345")
-    files = {"a.bin": File(urls=urls), "b.bin": File(urls=urls), "c.bin": File(urls=urls), "d.bin": File(by_hand="x")}
-    expected = {"a.bin": "present (1.0 MB)", "b.bin": "partial (5 bytes)", "c.bin": "missing", "d.bin": "by hand"}
+    files = {"a.bin": File(urls=urls), "b.bin": File(urls=urls), "c.bin": File(urls=urls), "d.bin": File(manual="x")}
+    expected = {"a.bin": "present (1.0 MB)", "b.bin": "partial (5 bytes)", "c.bin": "missing", "d.bin": "manual"}
     assert status("set", files) == expected
 
 

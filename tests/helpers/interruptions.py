@@ -54,7 +54,7 @@ class InterruptedImages:
 
 def noise_images(task: Task) -> TransformedImages:
     """Four images a class, cropped and mirrored at random."""
-    labels = torch.arange(task.first_class, task.classes_seen).repeat(4)
+    labels = torch.arange(task.first_class, task.classes_learned).repeat(4)
     pixels = torch.randint(0, 256, (len(labels), 12, 12), generator=torch.Generator().manual_seed(task.index))
     pictures = [Image.fromarray(array) for array in pixels.to(torch.uint8).numpy()]
     return TransformedImages(pictures.__getitem__, labels, Preprocessing(), 8, 1, CPU)

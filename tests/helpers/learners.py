@@ -55,7 +55,7 @@ def learn(
     training = training or Training(lr=0.05, epochs=2, batch_size=4)
     states, logs = [], []
     for task in tasks_of(list(sizes)):
-        logs.append(learn_task(learner, task, task_images(range(task.first_class, task.classes_seen)), training))
+        logs.append(learn_task(learner, task, task_images(range(task.first_class, task.classes_learned)), training))
         states.append({name: tensor.clone() for name, tensor in learner.state().items()})
         learner.double()
     return states, logs

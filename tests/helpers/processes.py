@@ -72,5 +72,5 @@ def join(rank: int, count: int, port: int) -> None:
 
 def noise(task: Task) -> tuple[torch.Tensor, torch.Tensor]:
     """Images and labels of a task."""
-    labels = torch.arange(task.first_class, task.classes_seen).repeat(4)
+    labels = torch.arange(task.first_class, task.classes_learned).repeat(4)
     return torch.rand(len(labels), 1, 8, 8, generator=torch.Generator().manual_seed(task.index)), labels

@@ -82,7 +82,7 @@ def _trajectory(learner: NTKCL, meta: dict) -> dict[str, np.ndarray]:
     meta["step_columns"] += ["l2_to_previous", "task"]
     steps = []
     for task in tasks_of(meta["sizes"]):
-        classes = range(task.first_class, task.classes_seen)
+        classes = range(task.first_class, task.classes_learned)
         images = torch.stack([images_of(meta["seed"], 0, c, 3) for c in classes], dim=1).flatten(0, 1)
         given = ArrayImages(images, torch.tensor(list(classes)).repeat(3), torch.device("cpu"))
         object.__setattr__(given, "train_batches", lambda batch_size, skip, given=given: given.eval_batches(batch_size))
@@ -102,7 +102,7 @@ def _trajectory(learner: NTKCL, meta: dict) -> dict[str, np.ndarray]:
                 arrays[start + "trained/" + theirs(name)] = tensor.numpy().copy()
             elif not name.startswith("proxies"):
                 arrays[start + "consolidated/" + theirs(name)] = tensor.numpy().copy()
-        tests = torch.cat([images_of(meta["seed"], 1, c, 2) for c in range(task.classes_seen)])
+        tests = torch.cat([images_of(meta["seed"], 1, c, 2) for c in range(task.classes_learned)])
         _features(learner, tests, start + "logits_", arrays, scores=True)
     return arrays | {"steps": np.array(steps), "meta": np.array(json.dumps(meta))}
 

@@ -46,14 +46,14 @@ def test_each_task_adds_a_column_of_scores_for_each_of_its_classes(method):
     learner = learner_of(method)
     torch.manual_seed(1)
     for task in tasks_of(list(SIZES)):
-        images = task_images(range(task.first_class, task.classes_seen))
+        images = task_images(range(task.first_class, task.classes_learned))
         learn_task(learner, task, images, TRAINING)
         scores = learner.scores(images.images)
-        assert scores.shape == (len(images.labels), task.classes_seen)
+        assert scores.shape == (len(images.labels), task.classes_learned)
         assert scores.isfinite().all()
         logits = learner.training_logits(learner.extract_features(images.images))
         assert 0 <= learner.first_class <= task.first_class
-        assert logits.shape == (len(images.labels), task.classes_seen - learner.first_class)
+        assert logits.shape == (len(images.labels), task.classes_learned - learner.first_class)
 
 
 def test_scores_of_an_image_do_not_depend_on_its_batch(method):

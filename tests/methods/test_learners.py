@@ -159,7 +159,7 @@ def test_inference_uses_the_sections_weights():
     assert frozen.shape == apart.shape == (12, 7)
 
 
-@pytest.mark.parametrize(("classes", "touched"), [("seen", True), ("task", False)])
+@pytest.mark.parametrize(("classes", "touched"), [("learned", True), ("task", False)])
 def test_head_rows_of_earlier_classes_learn_only_from_all_seen_classes(classes, touched):
     learner = finetuning(classes=classes)
     first, second = tasks_of([2, 3])
@@ -178,7 +178,7 @@ def test_simplecil_does_not_depend_on_the_order_of_tasks_or_duplicates():
     for sizes, repeat in itertools.product(([4], [1, 3], [2, 2]), (1, 2)):
         learner = SimpleCIL(small_vit(), SimpleCIL.Settings()).double()
         for task in tasks_of(sizes):
-            inside = (images.labels >= task.first_class) & (images.labels < task.classes_seen)
+            inside = (images.labels >= task.first_class) & (images.labels < task.classes_learned)
             rows = inside.nonzero()[:, 0].repeat(repeat)
             learn_task(learner, task, ArrayImages(images.images[rows], images.labels[rows], CPU), Training())
         prototypes[tuple(sizes), repeat] = learner.prototypes

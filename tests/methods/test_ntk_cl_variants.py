@@ -86,7 +86,7 @@ def test_previous_copy_can_be_a_decaying_mean():
 def test_dissimilarity_as_a_squared_norm_is_what_lies_outside_the_earlier_prototypes_span():
     learner, (first, second) = ntk_cl(dissimilarity="squared_norm"), tasks_of([2, 3])
     torch.manual_seed(1)
-    logs = [learn_task(learner, task, task_images(range(task.first_class, task.classes_seen)), TRAINING)
+    logs = [learn_task(learner, task, task_images(range(task.first_class, task.classes_learned)), TRAINING)
             for task in (first, second)]  # fmt: skip
     assert logs[0].rows[0][logs[0].columns.index("dissimilarity")] == pytest.approx(2 * 4)  # no span yet: whole norms
     learner.begin_task(second, task_images(range(2, 5)), TRAINING)
@@ -112,7 +112,7 @@ def test_regularization_by_absolute_values():
 
 def test_an_oracle_takes_all_class_means_again_and_refuses_without_old_images():
     learner, tasks = ntk_cl(prototypes="recomputed"), tasks_of([2, 2])
-    images = [task_images(range(task.first_class, task.classes_seen)) for task in tasks]
+    images = [task_images(range(task.first_class, task.classes_learned)) for task in tasks]
     torch.manual_seed(1)
     learn_task(learner, tasks[0], images[0], TRAINING)
     old = learner.prototypes[:2].clone()

@@ -19,7 +19,7 @@ def frame(rows):
     return pd.DataFrame(rows, columns=["task", "image", "class", "predicted"]).assign(score=1.0)
 
 
-def by_hand():
+def manual():
     rows = [(task, row[0], row[1], row[2 + task]) for row in BY_HAND for task in (0, 1) if row[2 + task] is not None]
     return frame(rows)
 
@@ -40,7 +40,7 @@ def predictions(draw, frozen=False):
 
 
 def test_matrix_by_hand():
-    result = continual.run_metrics(by_hand(), SIZES, "incremental")
+    result = continual.run_metrics(manual(), SIZES, "incremental")
     assert result == {
         "accuracy_matrix": [[75.0], [75.0, 50.0]],
         "accuracy": [75.0, pytest.approx(100 * 4 / 6)],
@@ -66,7 +66,7 @@ def test_one_task_has_no_past():
 
 
 def test_joint_has_no_metric_of_change():
-    result = continual.run_metrics(by_hand(), SIZES, "joint")
+    result = continual.run_metrics(manual(), SIZES, "joint")
     assert [result[name] for name in ("forgetting", "backward_transfer", "learning_accuracy")] == [None] * 3
     assert result["final_accuracy"] == pytest.approx(100 * 4 / 6)
 
@@ -119,14 +119,14 @@ def test_nothing_is_forgotten_where_nothing_changes(case):
     ],
 )
 def test_incomplete_predictions_are_refused(damage, message):
-    rows = by_hand()
+    rows = manual()
     with pytest.raises(UserError, match=message):
         continual.run_metrics(damage(rows), SIZES, "incremental")
 
 
 def test_predictions_come_back_from_their_file(tmp_path):
     path = tmp_path / "predictions.csv.gz"
-    rows = by_hand().replace({"image": {"a": "NA", "b": "007"}})
+    rows = manual().replace({"image": {"a": "NA", "b": "007"}})
     rows.to_csv(path, index=False)
     assert continual.read_predictions(path)["image"].tolist() == rows["image"].tolist()
 
@@ -135,7 +135,7 @@ def test_wrong_files_are_refused(tmp_path):
     path = tmp_path / "predictions.csv.gz"
     with pytest.raises(UserError, match="is missing"):
         continual.read_predictions(path)
-    by_hand().drop(columns="score").to_csv(path, index=False)
+    manual().drop(columns="score").to_csv(path, index=False)
     with pytest.raises(UserError, match="must have the columns"):
         continual.read_predictions(path)
     path.write_bytes(path.read_bytes()[:40])

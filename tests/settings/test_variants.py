@@ -51,6 +51,9 @@ def test_a_name_spells_settings_of_any_section(name, expected):
         ("prompts_", "'prompts_' is neither"),
         ("prompts", "'prompts' is neither"),
         ("", "'' is neither"),
+        ("lr_0.1-lr_0.2", "lr has two values; give one"),
+        ("lr_inf", "'lr_inf' is not finite"),
+        ("lr_1e+06", "write 'lr_1e06' instead of 'lr_1e\\+06'"),
     ],
 )
 def test_a_name_in_any_other_form_is_refused(name, message):

@@ -87,7 +87,7 @@ def test_looking_ahead_changes_no_number(ahead):
         learner = a_learner(a_vit(), adapter_dropout=0, fusion_dropout=0)
         torch.manual_seed(2)
         for task in tasks_of([2, 3]):
-            images = task_images(range(task.first_class, task.classes_seen))
+            images = task_images(range(task.first_class, task.classes_learned))
             learn_task(learner, task, images, Training(lr=0.01, epochs=2, batch_size=3), batches_per_frozen_pass=number)
         states.append(learner.state())
     assert all(torch.allclose(value, states[1][name], atol=1e-12) for name, value in states[0].items())

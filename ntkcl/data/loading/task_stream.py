@@ -86,7 +86,7 @@ class TaskStream:
 
     def train_images(self, task: Task, device: torch.device) -> ArrayImages | TransformedImages | GpuImages:
         """Return the training images of a task. On a GPU they are decoded once and stay there, if they fit."""
-        inside = (self.labels >= task.first_class) & (self.labels < task.classes_seen)
+        inside = (self.labels >= task.first_class) & (self.labels < task.classes_learned)
         images = self.some_images(inside & self.is_train, device)
         if device.type == "cuda" and isinstance(images, TransformedImages):
             free, _ = torch.cuda.mem_get_info(device)
@@ -100,7 +100,7 @@ class TaskStream:
     def evenly_spaced(self, task: Task, count: int, is_test: bool) -> Tensor:
         """Return a mask (N,) of `count` images of each class of a task, evenly spaced in the dataset's order."""
         chosen = torch.zeros_like(self.is_test)
-        for label in range(task.first_class, task.classes_seen):
+        for label in range(task.first_class, task.classes_learned):
             rows = ((self.labels == label) & (self.is_test == is_test)).nonzero()[:, 0]
             chosen[rows[torch.linspace(0, len(rows) - 1, min(count, len(rows))).long()]] = True
         return chosen

@@ -3,7 +3,6 @@
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 from rich import box, filesize
 from rich.console import Console
@@ -17,7 +16,7 @@ from ntkcl.data.sources.common.options import dataset_digest
 from ntkcl.errors import UserError
 from ntkcl.fetching.fetch import downloads_folder, status
 from ntkcl.progress import tracked
-from ntkcl.settings.files import PARAMS, load_dataset
+from ntkcl.settings.files import all_names, load_dataset
 from ntkcl.storage.tensors import checked_metadata
 
 
@@ -56,12 +55,12 @@ def overview(name: str) -> Overview:
 
 def overviews() -> list[Overview]:
     """Return the states of all datasets of `params/datasets/`, by name."""
-    return [overview(path.stem) for path in _settings_files()]
+    return [overview(name) for name in all_names("datasets")]
 
 
 def prepared() -> list[str]:
     """Return the names of the prepared datasets."""
-    return [path.stem for path in _settings_files() if (dataset_folder(path.stem) / PIXELS).is_file()]
+    return [name for name in all_names("datasets") if (dataset_folder(name) / PIXELS).is_file()]
 
 
 def show(console: Console | None = None) -> None:
@@ -112,13 +111,9 @@ def _prepared_state(name: str) -> tuple[str, str]:
 def _files_state(name: str) -> tuple[str, str]:
     """Return the state of the dataset's downloads, and what to do."""
     files = status(name, load_dataset(name).files)
-    by_hand = [file for file, present in files.items() if present == "by hand"]
-    if by_hand:
-        return "by hand", f"put {', '.join(by_hand)} into {downloads_folder() / name} (how: ntkcl data fetch {name})"
+    manual = [file for file, present in files.items() if present == "manual"]
+    if manual:
+        return "manual", f"put {', '.join(manual)} into {downloads_folder() / name} (how: ntkcl data fetch {name})"
     if missing := [f"{file} ({present})" for file, present in files.items() if not present.startswith("present")]:
         return "not fetched", f"ntkcl data fetch {name}: {', '.join(missing)}"
     return "not prepared", f"ntkcl data prepare {name}"
-
-
-def _settings_files() -> list[Path]:
-    return sorted((PARAMS / "datasets").glob("*.yaml"))

@@ -155,7 +155,7 @@ class NTKCL(Learner):
     def revisit_task(self, task: Task, images: TaskImages) -> None:
         """Compute the prototypes of the classes of `task`: their class means."""
         features = ((self.fusion(*self.extract_features(batch)), labels) for batch, labels in images.eval_batches())
-        self.prototypes[task.first_class : task.classes_seen] = class_means(features, task)
+        self.prototypes[task.first_class : task.classes_learned] = class_means(features, task)
 
     def training_logits(self, features: Tensors) -> Tensor:
         """Compute the proxies' logits (B, classes of the task) for the hybrid feature."""
