@@ -22,9 +22,10 @@ Tensors = tuple[Tensor, ...]
 class Learner(nn.Module):
     """A frozen backbone and the modules that a method adds to it.
 
-    An image passes through `frozen_forward`, `features`, and then `loss` (in training) or `scores_from_features`. For
-    each task, the loop calls `add_task`, `begin_task`, these stages for every step, and `end_task`. Parameters and
-    buffers are what a learner keeps between tasks.
+    An image passes through `frozen_forward`, `features`, and then `loss` (in training) or `scores_from_features`. The
+    first stage has two parts: `fixed_forward` and, if it needs random numbers, `frozen_from_fixed`. For each task, the
+    loop calls `add_task`, `begin_task`, these stages for every step, and `end_task`. Parameters and buffers are what a
+    learner keeps between tasks.
 
     If the backbone's weights are bfloat16 (`ntkcl.backbones.vit_blocks.in_precision`), `frozen_forward` and `features`
     run under autocast; the later stages have full precision.
@@ -73,7 +74,18 @@ class Learner(nn.Module):
         Args:
             images: (B, C, H, W), preprocessed.
         """
+        return self.frozen_from_fixed(self.fixed_forward(images))
+
+    def fixed_forward(self, images: Tensor) -> Tensors:
+        """Compute the part of `frozen_forward` without random numbers.
+
+        The loop computes it once if an image is the same in all epochs (`ntkcl.training.fixed_images`).
+        """
         raise NotImplementedError
+
+    def frozen_from_fixed(self, fixed: Tensors) -> Tensors:
+        """Compute the rest of `frozen_forward` from the output of `fixed_forward`, by default nothing."""
+        return fixed
 
     def features(self, frozen: Tensors) -> Tensors:
         """Compute what loss and scores need from the output of `frozen_forward`, with gradients."""

@@ -156,6 +156,9 @@ class _Training:
     def _frozen_batches(self, group: tuple[tuple[Tensor, Tensor], ...]) -> Iterator[tuple[Tensors, Tensor]]:
         """Pass several batches through the frozen part together; yield its output batch by batch, with the labels."""
         images, labels = zip(*group, strict=True)
+        if isinstance(images[0], tuple):  # see `FixedImages`
+            with self.learner.autocast():
+                return zip([self.learner.frozen_from_fixed(fixed) for fixed in images], labels, strict=True)
         with self.learner.autocast():
             frozen = self.frozen_forward(torch.cat(images) if len(group) > 1 else images[0])
         parts = zip(*(tensor.split([len(part) for part in images]) for tensor in frozen), strict=True)

@@ -16,6 +16,7 @@ from ntkcl.storage.files import write_text
 from ntkcl.storage.provenance import provenance
 from ntkcl.tasks import Batches, TaskImages
 from ntkcl.training.checkpoint import Checkpoints
+from ntkcl.training.fixed_images import with_fixed_images
 from ntkcl.training.loop import LossLog, OnEpoch, learn_task
 from ntkcl.training.optimization import epochs_of
 from ntkcl.training.parts import backbone_of, new_learner, stream_of
@@ -62,7 +63,7 @@ def train_task(
     if rank := distributed.rank():  # dropout differs between processes; all else comes from the first one
         torch.manual_seed(run.seed + (index + 1) * 1_000_003 + rank)
     learner.to(device)
-    path, images = run.state_path(index), stream.train_images(task, device)
+    path, images = run.state_path(index), with_fixed_images(learner, stream.train_images(task, device), device)
     checkpoints = _checkpoints(run, index, device, stream, checkpoint_pause)
     ahead = batches_per_frozen_pass(device, run.training.batch_size)
     earlier = ((old, stream.train_images(old, device)) for old in tasks[:index]) if learner.needs_old_images else None

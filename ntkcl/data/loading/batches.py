@@ -47,14 +47,19 @@ class ArrayImages:
 
     def train_batches(self, batch_size: int, skip: int = 0) -> Batches:
         """Pass over the images once, in an order from torch's generator."""
+        return (self.batch(*rows) for rows in self.train_rows(batch_size, skip))
+
+    def train_rows(self, batch_size: int, skip: int = 0) -> list[tuple[Tensor, Tensor]]:
+        """Indices of the images and of the labels of all batches, in an order from torch's generator."""
         order = distributed.broadcast(torch.randperm(len(self.labels))).split(batch_size)[skip:]
-        return (self._batch(distributed.shard(rows), rows) for rows in order)
+        return [(distributed.shard(rows), rows) for rows in order]
 
     def eval_batches(self, batch_size: int = 256) -> Batches:
         """Pass over the images once, in order."""
-        return (self._batch(rows, rows) for rows in distributed.shard(torch.arange(len(self.labels))).split(batch_size))
+        return (self.batch(rows, rows) for rows in distributed.shard(torch.arange(len(self.labels))).split(batch_size))
 
-    def _batch(self, rows: Tensor, label_rows: Tensor) -> tuple[Tensor, Tensor]:
+    def batch(self, rows: Tensor, label_rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Preprocessed images and labels at these indices."""
         images = normalized(to_device(self.images[rows], self.device), self.preprocessing)
         return images, to_device(self.labels[label_rows], self.device)
 

@@ -94,18 +94,25 @@ class NTKCL(Learner):
         self.remainder = ones - self.basis @ (self.basis.T @ ones)
 
     @torch.no_grad()
-    def frozen_forward(self, images: Tensor) -> FrozenFeatures:
-        """Compute the first block, and all parts of channel and patch feature except the current one."""
-        first, parts = first_block(self.backbone, images), []
+    def fixed_forward(self, images: Tensor) -> Tensors:
+        """Compute the first block, and all parts of the patch feature except the current one."""
+        first, patch = first_block(self.backbone, images), []
         if self.settings.pretrained_part:
-            plain = plain_feature(self.backbone, first)
-            parts.append((plain, plain))
+            patch.append(plain_feature(self.backbone, first))
         if self.previous_adapters is not None:
-            parts.append(self.previous_adapters(self.backbone, first))
-        if not parts:
-            empty = first.half.new_empty(len(images), 0)
-            parts.append((empty, empty))
-        return FrozenFeatures(*first, *(torch.cat(part, 1) for part in zip(*parts, strict=True)))
+            patch.append(self.previous_adapters.patch.feature(self.backbone, first))
+        return (*first, *patch)
+
+    @torch.no_grad()
+    def frozen_from_fixed(self, fixed: Tensors) -> FrozenFeatures:
+        """Add all parts of the channel feature except the current one; the previous adapters may have dropout."""
+        first, patch = FirstBlock(*fixed[:2]), fixed[2:]
+        channel = patch[:1] if self.settings.pretrained_part else ()
+        if self.previous_adapters is not None:
+            channel = (*channel, self.previous_adapters.channel.feature(self.backbone, first))
+        if not channel:
+            channel = patch = (first.half.new_empty(len(first.half), 0),)
+        return FrozenFeatures(*first, torch.cat(channel, 1), torch.cat(patch, 1))
 
     def features(self, frozen: Tensors) -> Tensors:
         """Compute channel and patch feature, (B, D) each, with all parts."""
