@@ -15,8 +15,8 @@ import torch
 from ntkcl.devices import gpus
 from ntkcl.devices.compute import choose_device
 from ntkcl.errors import UserError
+from tests.helpers.projects import copy_pipeline
 
-REPOSITORY = Path(__file__).parents[2]
 CLAIM = (
     "import sys; from ntkcl.devices import gpus; print(gpus.claim(sys.argv[2:], int(sys.argv[1])), flush=True); input()"
 )
@@ -180,9 +180,7 @@ def test_jobs_per_gpu_is_a_number(monkeypatch, value):
 
 def with_pipeline(folder: Path, messages: bool = True) -> None:
     """Copy the workflow to `folder`; with Snakemake's own logger and without messages, a plan shows all resources."""
-    shutil.copy(REPOSITORY / "Snakefile", folder)
-    shutil.copytree(REPOSITORY / "workflow", folder / "workflow")
-    (folder / "profiles").symlink_to("workflow/profiles")
+    copy_pipeline(folder)
     profile = folder / "profiles/default/config.yaml"
     profile.write_text(re.sub("logger:.*\n", "", profile.read_text()))
     for rules in [] if messages else (folder / "workflow/rules").iterdir():

@@ -1,6 +1,7 @@
 """Projects in temporary folders: with the shipped settings, or with the tiny study, and with the pipeline."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -68,3 +69,10 @@ def new_project(folder: Path) -> Path:
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "project")
     return folder
+
+
+def jobs_in_plan(output: str) -> dict[str, int]:
+    """The number of jobs of each rule in a plan, without the targets."""
+    table = output.partition("Job stats")[2].partition(" total ")[0]
+    counts = {words.replace(" ", "_"): int(number) for words, number in re.findall(r"^ (.+?) +(\d+) *$", table, re.M)}
+    return {rule: count for rule, count in counts.items() if rule not in ("all", "data", "backbones", "runs")}

@@ -21,8 +21,8 @@ from ntkcl.training.evaluate import evaluate
 from ntkcl.training.train import train_task
 from tests.helpers.http_server import FileServer
 from tests.helpers.miniatures import MINIATURES
+from tests.helpers.projects import copy_pipeline, jobs_in_plan, sh
 
-REPOSITORY = Path(__file__).parents[2]
 CPU = torch.device("cpu")
 
 
@@ -211,22 +211,9 @@ def test_longer_tasks_get_more_of_a_cluster_s_time(project):
     assert cost.START_MINUTES < cost.evaluation_minutes(short) < cost.evaluation_minutes(long) < 24 * 60
 
 
-def with_pipeline(folder: Path) -> None:
-    shutil.copy(REPOSITORY / "Snakefile", folder)
-    shutil.copytree(REPOSITORY / "workflow", folder / "workflow")
-    (folder / "profiles").symlink_to("workflow/profiles")
-
-
 def planned(*arguments: str) -> dict[str, int]:
-    """How many jobs of each rule Snakemake plans."""
-    command = [Path(sys.executable).with_name("snakemake"), "--quiet", "host", "--dry-run", *arguments]
-    done = subprocess.run(command, text=True, stdout=-1, stderr=subprocess.STDOUT)
-    print(done.stdout)  # with the reasons, for when a test fails
-    assert done.returncode == 0, done.stdout[-3000:]
-    if "Nothing to be done" in done.stdout:
-        return {}
-    table = done.stdout.rpartition("Job stats:")[2].partition("total")[0].splitlines()[3:]
-    return {row.split()[0]: int(row.split()[1]) for row in table if row.strip()}
+    """The number of jobs of each rule that Snakemake plans."""
+    return jobs_in_plan(sh(Path(), "snakemake", "--dry-run", *arguments))
 
 
 @pytest.mark.slow
@@ -242,7 +229,7 @@ def planned(*arguments: str) -> dict[str, int]:
     ],
 )
 def test_any_part_of_the_study_is_a_target(project, target, backbones, datasets, tasks, runs):
-    with_pipeline(project)
+    copy_pipeline(project)
     path = project / "params/studies/paper.yaml"  # with NTK-CL alone, whatever else the study has by now
     study = path.read_text()
     path.write_text(study.replace(study[study.index("variants:") : study.index("seeds:")], "variants: [ntk_cl]\n"))
@@ -254,7 +241,7 @@ def test_any_part_of_the_study_is_a_target(project, target, backbones, datasets,
 
 @pytest.mark.slow
 def test_a_dataset_is_fetched_once_and_another_address_reruns_nothing(project, tmp_path_factory):
-    with_pipeline(project)
+    copy_pipeline(project)
     snakemake, target = Path(sys.executable).with_name("snakemake"), "data/eurosat/manifest.csv"
     with FileServer(tmp_path_factory.mktemp("publisher")) as server:
         miniature = MINIATURES["eurosat"]()

@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.projects import ENVIRONMENT, git, new_project, sh
+from tests.helpers.projects import ENVIRONMENT, git, jobs_in_plan, new_project, sh
 
 pytestmark = pytest.mark.slow
 TABLE = "reports/tables.tex"
@@ -37,13 +36,6 @@ def pulled(finished, tmp_path):
     git(tmp_path, "clone", "--quiet", str(finished), "clone")
     sh(tmp_path / "clone", "dvc", "pull")
     return tmp_path / "clone"
-
-
-def jobs(output: str) -> dict[str, int]:
-    """How many jobs of each rule a plan has."""
-    table = output.partition("Job stats")[2].partition(" total ")[0]
-    counts = {words.replace(" ", "_"): int(number) for words, number in re.findall(r"^ (.+?) +(\d+) *$", table, re.M)}
-    return {rule: count for rule, count in counts.items() if rule not in ("all", "data", "backbones", "runs")}
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -101,7 +93,7 @@ def test_a_clone_that_pulls_has_nothing_to_recompute(pulled):
 @pytest.mark.parametrize("command", [("dvc", "repro", "--no-run-cache"), ("snakemake", "--cores", "2", TABLE)])
 def test_only_a_deleted_table_is_written_again(pulled, command):
     (pulled / TABLE).unlink()
-    assert jobs(sh(pulled, *command)) == {"tables": 1}
+    assert jobs_in_plan(sh(pulled, *command)) == {"tables": 1}
     assert (pulled / TABLE).exists()
 
 
@@ -113,7 +105,7 @@ def test_a_changed_setting_reruns_that_methods_runs_alone(pulled, known):
     path.write_text(path.read_text().replace("epochs: 2", "epochs: 1"))
     before = times(pulled)
     output = sh(pulled, "dvc", "repro")
-    assert jobs(output) == {"train_task": 2, "evaluate_run": 1, "log_wandb": 1}
+    assert jobs_in_plan(output) == {"train_task": 2, "evaluate_run": 1, "log_wandb": 1}
     assert ("found results of 2 of 3 runs; 1 more have other settings" in output) != known
     after = times(pulled)  # unknown results that were recorded have a new time
     if known:
@@ -133,7 +125,7 @@ def test_what_a_changed_file_reruns(pulled, file, old, new, expected):
     """Also when no run that was pulled is of the present settings."""
     path = pulled / "params" / file
     path.write_text(path.read_text().replace(old, new))
-    plan = jobs(sh(pulled, "snakemake", "--dry-run", TABLE))
+    plan = jobs_in_plan(sh(pulled, "snakemake", "--dry-run", TABLE))
     assert {name: plan.get(name) for name in expected} == expected
     assert ("train_task" in plan) == ("train_task" in expected)
     assert "changed deps" in sh(pulled, "dvc", "status")
@@ -142,7 +134,7 @@ def test_what_a_changed_file_reruns(pulled, file, old, new, expected):
 def test_another_study_is_chosen_as_the_readme_says(pulled):
     other = (pulled / "params/studies/quickstart.yaml").read_text().replace("[simplecil, ntk_cl, joint]", "[simplecil]")
     (pulled / "params/studies/other.yaml").write_text(other)
-    plan = jobs(sh(pulled, "snakemake", "--dry-run", "--cores", "all", TABLE, "--config", "study=other"))
+    plan = jobs_in_plan(sh(pulled, "snakemake", "--dry-run", "--cores", "all", TABLE, "--config", "study=other"))
     assert plan == {"aggregate": 1, "figures": 1, "tables": 1}
     assert "unknown configuration 'stduy'" in sh(pulled, "snakemake", "--dry-run", TABLE, "--config", "stduy=x", code=1)
 
@@ -211,5 +203,5 @@ def test_a_broken_run_keeps_the_others_and_says_why(finished, tmp_path):
     assert "error: the loss is not finite at task 0" in output
     assert (folder / "runs/digits/vit_tiny/simplecil/seed0/metrics.json").exists()
     path.write_text(good)
-    assert jobs(sh(folder, "snakemake", "--cores", "2", TABLE))["train_task"] == 1
+    assert jobs_in_plan(sh(folder, "snakemake", "--cores", "2", TABLE))["train_task"] == 1
     assert (folder / TABLE).exists()
