@@ -3,46 +3,35 @@
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from tests.helpers.http_server import FileServer
-from tests.helpers.projects import REPOSITORY, clear_settings
+from tests.helpers.projects import REPOSITORY, git, new_project, sh, working_in
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch is imported: on small arrays a second thread only waits
 
-Once = Callable[[str, Callable[[], None], Path], Path]
+Once = Callable[[str, Callable[[Path], None]], Path]
 
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
-    """A function that changes a copy of a folder once for all of pytest's processes. The result is read-only."""
+    """A function that fills a folder once for all of pytest's processes; nobody changes the folder afterwards."""
     root = tmp_path_factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
 
-    def make(name: str, change: Callable[[], None], source: Path) -> Path:
+    def make(name: str, fill: Callable[[Path], None]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
         with FileLock(root / f"{name}.lock"):
-            if not (root / name).exists():
-                shutil.copytree(source, root / f"{name}-unfinished")
-                with working_in(root / f"{name}-unfinished"):
-                    change()
-                (root / f"{name}-unfinished").rename(root / name)
-        return root / name
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a test run that failed
+                fill(folder)
+                done.touch()
+        return folder
 
     return make
-
-
-@contextmanager
-def working_in(folder: Path) -> Iterator[Path]:
-    """Make a project the working directory, with its own settings."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        clear_settings()
-        yield folder
-    clear_settings()
 
 
 @pytest.fixture
@@ -63,13 +52,19 @@ def tiny_settings(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def tiny_prepared(once: Once) -> Path:
     """The tiny project with its data and backbone; do not change it."""
-    return once("tiny-prepared", prepare, REPOSITORY / "tests/tiny")
+    return once("tiny-prepared", prepare)
 
 
 @pytest.fixture(scope="session")
 def tiny_finished(once: Once, tiny_prepared: Path) -> Path:
     """The tiny project with all runs of its study; do not change it."""
-    return once("tiny-finished", finish, tiny_prepared)
+    return once("tiny-finished", lambda folder: finish(tiny_prepared, folder))
+
+
+@pytest.fixture(scope="session")
+def pipeline_finished(once: Once) -> Path:
+    """A folder with the tiny project after `dvc repro`, a clone of it, and their remote; do not change it."""
+    return once("pipeline-finished", run_pipeline)
 
 
 @pytest.fixture
@@ -91,17 +86,19 @@ def copied(source: Path, folder: Path) -> Iterator[Path]:
         yield folder / "project"
 
 
-def prepare() -> None:
+def prepare(folder: Path) -> None:
     """Prepare the data of the tiny project and pre-train its backbone."""
     from ntkcl.backbones.pretraining import pretrain
     from ntkcl.data.prepared.prepare import prepare_dataset
 
-    prepare_dataset("digits")
-    prepare_dataset("letters")
-    pretrain("vit_tiny", "cpu")
+    shutil.copytree(REPOSITORY / "tests/tiny", folder)
+    with working_in(folder):
+        prepare_dataset("digits")
+        prepare_dataset("letters")
+        pretrain("vit_tiny", "cpu")
 
 
-def finish() -> None:
+def finish(prepared: Path, folder: Path) -> None:
     """Train and evaluate all runs of the tiny study."""
     import torch
 
@@ -110,10 +107,24 @@ def finish() -> None:
     from ntkcl.training.evaluate import evaluate
     from ntkcl.training.train import train_task
 
-    for run in runs_of(load_study("quickstart")):
-        for task in run.tasks:
-            train_task(run, task.index, torch.device("cpu"))
-        evaluate(run, torch.device("cpu"))
+    shutil.copytree(prepared, folder)
+    with working_in(folder):
+        for run in runs_of(load_study("quickstart")):
+            for task in run.tasks:
+                train_task(run, task.index, torch.device("cpu"))
+            evaluate(run, torch.device("cpu"))
+
+
+def run_pipeline(folder: Path) -> None:
+    """Run the whole pipeline, push its results, and pull them into a clone."""
+    project = new_project(folder / "project")
+    sh(project, "dvc", "repro")
+    sh(project, "dvc", "remote", "add", "--default", "here", str(folder / "remote"))
+    sh(project, "dvc", "push")
+    git(project, "add", "--all")
+    git(project, "commit", "--quiet", "--message", "results")
+    git(folder, "clone", "--quiet", str(project), "clone")
+    sh(folder / "clone", "dvc", "pull")
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 CODE = """
 import sys
 sys.modules.update(dict.fromkeys(("snakemake", "dvc", "wandb")))
@@ -18,6 +20,7 @@ from ntkcl.registry import METHODS
 """
 
 
+@pytest.mark.slow
 def test_the_package_imports_torch_late_and_none_of_the_pipelines_tools():
     """A GPU machine may have torch and timm, but not Snakemake, DVC or W&B."""
     subprocess.run([sys.executable, "-c", CODE], check=True, capture_output=True)

@@ -1,6 +1,7 @@
 """What is measured inside a finished run: kernels, gaps and forecasts, on real runs of the tiny study."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from ntkcl.runs import resolve
 from ntkcl.training.evaluate import evaluate
 from ntkcl.training.train import train_task
 from tests.helpers.learners import CPU
-from tests.helpers.projects import clear_settings
+from tests.helpers.projects import clear_settings, working_in
 
 MEMORY = 1 << 28  # bytes
 
@@ -56,12 +57,13 @@ def few_images(monkeypatch):
 def measured(once, tiny_finished):
     """The folder of a run with its kernel; do not change it."""
 
-    def change():
-        with pytest.MonkeyPatch.context() as patch:
+    def fill(folder):
+        shutil.copytree(tiny_finished, folder)
+        with pytest.MonkeyPatch.context() as patch, working_in(folder):
             take_few_images(patch)
             measure(resolve("digits", "vit_tiny", "ntk_cl", 0), CPU, MEMORY)
 
-    return once("tiny-measured", change, tiny_finished) / "runs/digits/vit_tiny/ntk_cl/seed0"
+    return once("tiny-measured", fill) / "runs/digits/vit_tiny/ntk_cl/seed0"
 
 
 def test_measuring_leaves_numbers_and_arrays_next_to_the_metrics(measured):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ntkcl.storage.files import read_json
 
 OLDER = {"ATEN_CPU_CAPABILITY": "default", "MKL_CBWR": "COMPATIBLE", "ONEDNN_MAX_CPU_ISA": "SSE41"}
@@ -25,6 +27,7 @@ print(torch.backends.cpu.get_cpu_capability(), json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_older_kernels_give_the_same_accuracies(finished: Path) -> None:
     runs = [read_json(path) for path in finished.glob("runs/**/metrics.json")]
     expected = {run["run"]["variant"]: run["metrics"]["accuracy"] for run in runs}

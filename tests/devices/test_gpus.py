@@ -235,22 +235,22 @@ def test_a_job_can_have_several_gpus(driver, tiny):
     """torchrun starts the jobs; torch has no GPU in this test, so they compute on the CPU."""
     driver("GPU-1", "GPU-2")
     with_pipeline(tiny)
-    target = "runs/digits/vit_tiny/ntk_cl/seed0/metrics.json"
+    target = "runs/digits/vit_tiny/joint/seed0/metrics.json"
     output = snakemake("--cores", "2", "-p", target, "--config", "gpus_per_job=2")
-    assert output.count("torchrun --standalone --nproc-per-node 2 -m ntkcl") == 3
+    assert output.count("torchrun --standalone --nproc-per-node 2 -m ntkcl") == 2
     assert Path(target).exists()
     refused = snakemake("--cores", "2", target, "--config", "gpus_per_job=2", "jobs_per_gpu=2", code=1)
     assert "error: a job cannot both have several GPUs and share them" in refused
     assert "gpus_per_job is '0'" in snakemake("--cores", "2", target, "--config", "gpus_per_job=0", code=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
         ("--jobs", "2", "--config", "device=cuda"),
         ("--cores", "2", "--jobs", "2", "--config", "device=cuda"),
         ("--dry-run", "--jobs", "2", "--config", "device=cuda"),
-        ("--profile", f"{PROFILES}/workstation", "--jobs", "2"),
         ("--dry-run", "--profile", f"{PROFILES}/workstation"),
     ],
 )
@@ -281,6 +281,7 @@ def test_jobs_on_this_machine_follow_its_gpus(driver, tiny):
 RUN = "runs/{}/vit_b16_in21k/ntk_cl/seed0/metrics.json"
 
 
+@pytest.mark.slow
 def test_the_slurm_profile_requests_the_resources_of_the_jobs(driver, project):
     """The head node that plans it has no GPU."""
     driver()
@@ -297,10 +298,12 @@ def test_the_slurm_profile_requests_the_resources_of_the_jobs(driver, project):
     assert ("gpu" in first, first["threads"]) == (False, 8)
 
 
+@pytest.mark.slow
 def test_the_workstation_profile_plans_the_paper_on_gpus(driver, project):
     driver("GPU-1")
     with_pipeline(project, messages=False)
-    plan = snakemake("--dry-run", "-p", "--profile", f"{PROFILES}/workstation", "--cores", "4", "--", "table_2")
+    target = RUN.format("cifar100")
+    plan = snakemake("--dry-run", "-p", "--profile", f"{PROFILES}/workstation", "--cores", "4", "--", target)
     jobs = resources(plan, "train_task")
-    assert len(jobs) >= 30 * 5
+    assert len(jobs) == 10
     assert {(job["gpu"], job["threads"]) for job in jobs} == {(1, 4)}

@@ -5,7 +5,11 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from ntkcl import runs
 from ntkcl.data.sources.common import options
@@ -13,7 +17,7 @@ from ntkcl.settings import files
 
 REPOSITORY = Path(__file__).parents[2]
 PIPELINE = ("Snakefile", "workflow", "profiles")
-VERSIONED = (*PIPELINE, "dvc.yaml", ".dvcignore", ".gitignore")
+VERSIONED = (*PIPELINE, "dvc.yaml", ".dvc/config", ".dvc/.gitignore", ".dvcignore", ".gitignore")
 ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "WANDB_MODE": "offline"}
 
 
@@ -23,6 +27,16 @@ def clear_settings() -> None:
         for function in vars(module).values():
             if hasattr(function, "cache_clear"):
                 function.cache_clear()
+
+
+@contextmanager
+def working_in(folder: Path) -> Iterator[Path]:
+    """Make a project the working directory, with its own settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        clear_settings()
+        yield folder
+    clear_settings()
 
 
 def change(path: str | Path, old: str, new: str) -> None:
@@ -64,8 +78,6 @@ def new_project(folder: Path) -> Path:
     shutil.copytree(REPOSITORY / "tests/tiny", folder)
     copy_pipeline(folder, VERSIONED)
     git(folder, "init", "--quiet")
-    sh(folder, "dvc", "init", "--quiet")
-    sh(folder, "dvc", "config", "core.analytics", "false")
     git(folder, "add", "--all")
     git(folder, "commit", "--quiet", "--message", "project")
     return folder

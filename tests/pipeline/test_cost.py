@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner
 from safetensors import safe_open
 
@@ -220,19 +221,18 @@ def planned(*arguments: str) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("target", "backbones", "datasets", "tasks", "runs"),
     [
-        ("table_2", 1, 3, 30 * 5, 15),
-        ("dataset_kvasir", 2, 1, 4 * 10, 10),
-        ("seed_3", 2, 9, 142, 18),
-        ("backbone_vit_b16_in1k", 1, 9, 71 * 5, 45),
-        ("method_ntk_cl", 2, 9, 710, 90),
-        ("runs/eurosat/vit_b16_in1k/ntk_cl/seed2/metrics.json", 1, 1, 5, 1),
+        ("table_2", 1, 3, 30 * 2, 6),
+        ("dataset_kvasir", 2, 1, 4 * 4, 4),
+        ("seed_1", 2, 9, 142, 18),
+        ("backbone_vit_b16_in1k", 1, 9, 71 * 2, 18),
+        ("method_ntk_cl", 2, 9, 142 * 2, 36),
+        ("runs/eurosat/vit_b16_in1k/ntk_cl/seed1/metrics.json", 1, 1, 5, 1),
     ],
 )
 def test_any_part_of_the_study_is_a_target(project, target, backbones, datasets, tasks, runs):
     copy_pipeline(project)
-    path = project / "params/studies/paper.yaml"  # with NTK-CL alone, whatever else the study has by now
-    study = path.read_text()
-    path.write_text(study.replace(study[study.index("variants:") : study.index("seeds:")], "variants: [ntk_cl]\n"))
+    path = project / "params/studies/paper.yaml"  # with NTK-CL and two seeds only, so that planning is fast
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"variants": ["ntk_cl"], "seeds": [0, 1]}))
     plan_of_target = planned("--config", "study=paper", "--", target)
     expected = {"fetch_backbone": backbones, "fetch_data": datasets, "prepare_data": datasets}
     expected |= {"train_task": tasks, "evaluate_run": runs}

@@ -12,30 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.projects import ENVIRONMENT, git, jobs_in_plan, new_project, sh
+from tests.helpers.projects import ENVIRONMENT, git, jobs_in_plan, sh
 
 pytestmark = pytest.mark.slow
 TABLE = "reports/tables.tex"
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+@pytest.fixture
+def finished(pipeline_finished):
     """The project after `dvc repro`, its results pushed to a local remote; do not change it."""
-    folder = new_project(tmp_path_factory.mktemp("finished") / "project")
-    sh(folder, "dvc", "repro")
-    sh(folder, "dvc", "remote", "add", "--default", "here", str(folder.parent / "remote"))
-    sh(folder, "dvc", "push")
-    git(folder, "add", "--all")
-    git(folder, "commit", "--quiet", "--message", "results")
-    return folder
+    return pipeline_finished / "project"
 
 
 @pytest.fixture
-def pulled(finished, tmp_path):
+def pulled(pipeline_finished, tmp_path):
     """A clone elsewhere, with the results from the remote."""
-    git(tmp_path, "clone", "--quiet", str(finished), "clone")
-    sh(tmp_path / "clone", "dvc", "pull")
-    return tmp_path / "clone"
+    return shutil.copytree(pipeline_finished / "clone", tmp_path / "clone", symlinks=True)
 
 
 def results(folder: Path) -> dict[str, bytes]:
@@ -161,7 +153,9 @@ def test_a_comment_in_the_settings_reruns_nothing(pulled):
 
 def test_killed_and_resumed_on_one_core_gives_the_same_bytes(finished, tmp_path):
     """Killed in the middle of training, with all its children: finished tasks stay as they are."""
-    folder = new_project(tmp_path / "project")
+    folder = shutil.copytree(finished, tmp_path / "project", symlinks=True)
+    shutil.rmtree(folder / "runs")
+    shutil.rmtree(folder / "reports")
     command = ["snakemake", "--cores", "1", TABLE]
     running = subprocess.Popen(command, cwd=folder, env=ENVIRONMENT, start_new_session=True, stdout=-3, stderr=-3)
     state = folder / "runs/digits/vit_tiny/ntk_cl/seed0/task0/state.safetensors"

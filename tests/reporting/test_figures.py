@@ -99,6 +99,7 @@ def test_a_study_without_a_papers_tables_has_no_published_figure(here):
     assert set(FOLDER.iterdir()) == files(["accuracy", "forgetting", "matrices"])
 
 
+@pytest.mark.slow
 def test_every_figure_of_a_comparison_is_written_without_torch_and_equal_content_gives_equal_bytes(content):
     """Written by two processes; with few variants, as plotting takes long."""
     few = content | {"sweeps": content["sweeps"][:1], "ablations": content["ablations"][:1]}

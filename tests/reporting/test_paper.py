@@ -1,4 +1,4 @@
-"""A part of the paper's study as a user runs it, with a real ViT-B/16 of random weights and a miniature CIFAR-100."""
+"""A part of the paper's study as a user runs it, with a small ViT instead of ViT-B/16 and a miniature CIFAR-100."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from timm import create_model
 
 from ntkcl.classifier import Classifier
+from ntkcl.settings.files import load_backbone
 from tests.helpers.http_server import FileServer
 from tests.helpers.miniatures import cifar100
 from tests.helpers.projects import REPOSITORY, new_project, sh
@@ -29,7 +30,7 @@ def study(tmp_path_factory):
         target.parent.mkdir(exist_ok=True)
         shutil.copytree(source, target, dirs_exist_ok=True) if source.is_dir() else shutil.copy(source, target)
     torch.manual_seed(0)
-    tag = "vit_base_patch16_224.augreg_in21k"
+    tag = "vit_tiny_patch16_224.augreg_in21k"
     save_file(create_model(tag, pretrained=False, num_classes=10).state_dict(), server_folder / "model.safetensors")
     with FileServer(server_folder) as server, pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -37,8 +38,12 @@ def study(tmp_path_factory):
         for name, content in miniature.files.items():
             (server_folder / name).write_bytes(content)
         miniature.adapt("cifar100", server.url)
-        place = ["vit_b16_in21k", "weights", "files", f"{tag}.safetensors", "urls"]
-        change(folder / "params/backbones.yaml", place, [server.url("model.safetensors")])
+        path, shape = folder / "params/backbones.yaml", {"embed_dim": 192, "num_heads": 3}
+        change(
+            path, ["vit_b16_in21k", "architecture"], load_backbone("vit_b16_in21k").architecture.model_dump() | shape
+        )
+        files = {f"{tag}.safetensors": {"urls": [server.url("model.safetensors")]}}
+        change(path, ["vit_b16_in21k", "weights"], {"timm": tag, "files": files})
         short = {"epochs": 1, "batch_size": 4}
         change(folder / "params/methods/ntk_cl.yaml", ["datasets", "cifar100", "training"], short)
         yield folder

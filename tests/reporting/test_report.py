@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 from ntkcl.reporting.tables.html import html_file
 from ntkcl.reporting.tables.model import COLUMNS, PAPER_COLUMNS, Cell, Row, Table
 from tests.helpers.browser import CHROMIUM, Browser
-from tests.helpers.projects import new_project, sh
+from tests.helpers.projects import sh
 
 RESULTS = {  # tables and figures of each section, in the order of the menu
     "1. Tables": {"tables", "analysis"},
@@ -43,9 +44,10 @@ PUBLISHED = """table,backbone,dataset,method,venue,metric,mean,std
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    """A project whose only study, the default one, has everything that a report can show; nothing has run."""
-    folder = new_project(tmp_path_factory.mktemp("reported") / "project")
+def project(pipeline_finished, tmp_path_factory) -> Path:
+    """A project whose default study has everything that a report can show; the runs of its first seed exist."""
+    folder = tmp_path_factory.mktemp("reported") / "project"
+    shutil.copytree(pipeline_finished / "project", folder, symlinks=True)
     params = folder / "params"
     (params / "studies/quickstart.yaml").write_text(yaml.safe_dump(STUDY, sort_keys=False))
     (params / "published").mkdir()
