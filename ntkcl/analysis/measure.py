@@ -71,7 +71,7 @@ def gaps(trained: TrainedRun, matrix: list[list[float]]) -> dict[str, list[float
     """Return accuracies in percent and the gaps between them in points, as lists over tasks.
 
     Args:
-        matrix: accuracies a(t, k) on test images, as `ntkcl.metrics.accuracy_matrix` gives them.
+        matrix: accuracies a(t, k) on test images, as `ntkcl.metrics.continual.accuracy_matrix` gives them.
 
     Returns:
         `images`: number of images that the task was learned from; `train`: the accuracy on them after learning it.

@@ -1,4 +1,4 @@
-"""`ntkcl plan`: what a study costs."""
+"""`ntkcl plan`: the cost of a study."""
 
 import click
 
@@ -10,7 +10,7 @@ from ntkcl.commands.options import compute_options
 @click.option("--measure", is_flag=True, help="Measure the speed of each kind of run first, on the chosen device.")
 @compute_options
 def plan(study: str, measure: bool, device: str, threads: int) -> None:
-    """What STUDY costs: runs and jobs to do, images to compute, hours, disk, downloads."""
+    """Estimate the cost of STUDY: runs and jobs to do, images to compute, hours, disk, downloads."""
     import torch
 
     from ntkcl.devices.compute import choose_device

@@ -1,4 +1,4 @@
-"""Where and in which precision to compute."""
+"""Device and precision of computations."""
 
 import math
 import os

@@ -48,10 +48,6 @@ class Rows:
         for own, new in zip(self.tensors(), rows.tensors(), strict=True):
             own[first : first + len(rows)] = new
 
-    def squared_norms(self) -> Tensor:
-        """Squared norms of the written part, (B, C)."""
-        return self.written.square().sum(2)
-
     def __getitem__(self, inputs: slice) -> "Rows":
         """Return the gradients at some of the inputs."""
         return Rows(self.written[inputs], [(deltas[inputs], rows[inputs]) for deltas, rows in self.direct])

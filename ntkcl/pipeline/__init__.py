@@ -1,1 +1,1 @@
-"""What Snakemake needs around the commands: fork server, existing results, W&B, cost, set-up."""
+"""Parts that Snakemake needs around the commands: fork server, existing results, W&B, cost, set-up."""

@@ -210,7 +210,7 @@ class Backbone(Model):
 
     @property
     def is_pretrained_here(self) -> bool:
-        """Whether the pipeline pre-trains the weights."""
+        """True if the pipeline pre-trains the weights."""
         return self.weights is None and self.shipped is None
 
 
