@@ -16,7 +16,7 @@ STARTER += "time.sleep(600)"
 
 
 def eventually(condition) -> bool:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120  # it imports torch first
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
     return bool(condition())

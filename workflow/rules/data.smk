@@ -5,7 +5,7 @@ rule fetch_data:
         "data/{dataset}/fetch.log",
     benchmark:
         "data/{dataset}/fetch.benchmark.tsv"
-    # no params: another address for the same files must not rerun what was made from them
+    # no params: a changed address of the same files must not rerun the jobs that use them
     message:
         "fetch: {wildcards.dataset} (progress in {log})"
     shell:

@@ -1,5 +1,5 @@
 def states(wildcards):
-    """The states of all tasks of a run."""
+    """Return the states of all tasks of a run."""
     run = run_of(wildcards)
     return [run.state_path(task.index) for task in run.tasks]
 
@@ -31,7 +31,7 @@ rule evaluate_run:
 
 
 def seeds_of(wildcards):
-    """The runs of the study that differ in their seed only: a group of W&B."""
+    """Return the runs of the study that differ in their seed only: a group of W&B."""
     names = (wildcards.dataset, wildcards.backbone, wildcards.variant)
     return [run for run in runs if (run.dataset_name, run.backbone_name, run.variant) == names]
 

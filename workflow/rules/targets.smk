@@ -1,5 +1,5 @@
 # Parts of the study, each a target: `snakemake dataset_cifar100`, `snakemake table_2`. A single run is the path of its
-# metrics.json. A part is its runs' metrics; tables and figures of what has finished are made by `ntkcl report partial STUDY`.
+# metrics.json. A target computes the metrics of its runs; `ntkcl report partial STUDY` writes tables of finished runs.
 
 parts = {f"dataset_{name}": [run for run in runs if run.dataset_name == name] for name in study.datasets}
 parts |= {f"backbone_{name}": [run for run in runs if run.backbone_name == name] for name in study.backbones}

@@ -1,10 +1,10 @@
 def run_of(wildcards):
-    """The run that the wildcards name."""
+    """Return the run of these wildcards."""
     return resolve(wildcards.dataset, wildcards.backbone, wildcards.variant, int(wildcards.seed))
 
 
 def previous_state(wildcards):
-    """The state of the task before, if there is one."""
+    """Return the state of the task before, if there is one."""
     task = int(wildcards.task)
     return run_of(wildcards).state_path(task - 1) if task else []
 
