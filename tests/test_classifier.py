@@ -1,4 +1,4 @@
-"""The library for a person's own images: learn, predict, save and load; no `params/` is needed."""
+"""The library for the user's own images: learn, predict, save and load; no `params/` is needed."""
 
 import copy
 import runpy
@@ -69,7 +69,7 @@ def test_saving_and_loading_between_tasks_changes_no_byte(tiny, method):
     assert Path("later.safetensors").read_bytes() == Path("at_once.safetensors").read_bytes()
 
 
-def test_seeds_differ_and_the_callers_generator_and_threads_stay(tiny):
+def test_seeds_differ_and_the_callers_random_state_and_threads_stay(tiny):
     threads = torch.get_num_threads()
     before = torch.get_rng_state()
     for seed in (0, 1):
@@ -118,7 +118,7 @@ def test_names_of_classes(tiny):
     assert names(ImageFolder(write_folder(Path("photos"), "58"))) == ["digit5", "digit8"]
 
 
-def test_labels_that_are_of_no_use(tiny):
+def test_wrong_labels_are_refused(tiny):
     model = Classifier(BACKBONE, **SMALL)
     digits = Digits("01")
     assert "label 1 has no name among the 1 classes" in failure(model.learn, digits, ["zero"])
@@ -146,7 +146,7 @@ def test_a_class_that_was_learned_before(tiny):
         (5, "image 0 is of type int; give a path"),
     ],
 )
-def test_images_that_are_none(tiny, image, expected):
+def test_what_is_no_image_is_refused(tiny, image, expected):
     Path("text.png").write_text("no image")
     assert expected in failure(learned("01", method="simplecil", settings={}).predict, [image])
 
@@ -192,7 +192,7 @@ def small_vit(seed: int, **options) -> VisionTransformer:
     return VisionTransformer(**shape | options)
 
 
-def test_a_vision_transformer_of_ones_own_is_known_by_its_weights(tiny):
+def test_the_users_vision_transformer_is_identified_by_its_weights(tiny):
     vit = small_vit(0, num_classes=5)
     headless = copy.deepcopy(vit)
     headless.reset_classifier(0)
@@ -210,7 +210,7 @@ def test_a_vision_transformer_of_ones_own_is_known_by_its_weights(tiny):
     assert "square" in failure(Classifier, small_vit(0, img_size=(16, 32)), **SMALL)
 
 
-def test_colour_photographs_are_seen_in_the_backbones_size(tiny):
+def test_color_photographs_get_the_size_of_the_backbone(tiny):
     model = Classifier(small_vit(0), preprocessing={"train_crop": "random", "mean": [0.5], "std": [0.5]}, **SMALL)
     model.learn([(Image.new("RGB", (60, 40), colour), colour) for colour in ("red", "lime", "blue") for _ in range(8)])
     answers = model.predict([Image.new("RGBA", (33, 90), "blue"), Image.new("RGB", (20, 20), "red")])
@@ -229,7 +229,7 @@ def test_the_state_of_a_run_predicts_as_the_run_did(finished):
     assert len(model.classes) == 10
 
 
-def test_a_run_goes_on_with_other_classes_unless_it_has_ended(finished):
+def test_a_run_learns_other_classes_unless_it_has_ended(finished):
     run = resolve("digits", "vit_tiny", "ntk_cl", 0)
     model = Classifier.load(run.state_path(0).resolve(), device="cpu")
     assert model.training == run.training and len(model.classes) == 6
@@ -267,7 +267,7 @@ def test_the_examples(tiny, capsys):
     assert "knew 4 classes and now knows 6" in answer and "later/digit5/0.png digit" in answer
 
 
-def test_photographs_are_turned_alike_in_learning_and_predicting(tiny):
+def test_photographs_are_rotated_alike_in_learning_and_predicting(tiny):
     """ImageFolder gives pictures that are not turned, paths are read by us: EXIF data must count in both."""
     for index, (image, label) in enumerate(Digits("17", 10).items):
         path = Path("photos") / "17"[label] / f"{index}.jpg"

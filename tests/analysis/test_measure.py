@@ -186,11 +186,11 @@ def test_measured_change_is_that_of_the_trained_parameters_alone(three_tasks):
     assert not torch.allclose(change.measured, change.in_all, atol=1e-6)  # the previous copy has changed, too
     assert change.drop(torch.zeros_like(change.before)) == 0
     again = forecasting.change_by(TrainedRun(three_tasks, CPU), trained.tasks[1], old, new, 1.0, MEMORY)
-    assert torch.equal(again.forecast, change.forecast)  # new proxies begin as they did, whatever was drawn before
+    assert torch.equal(again.forecast, change.forecast)  # new proxies do not depend on earlier random numbers
 
 
 def test_a_forecast_begins_where_training_began(tiny):
-    """Where a task trains nothing, the proxies after it are those that the forecast starts from."""
+    """If a task trains nothing, the forecast starts from the proxies after it."""
     with (tiny / "params/methods/ntk_cl.yaml").open("a") as file:
         file.write("variants: {first: {training: {epochs: 0, first_epochs: 1}}}\n")
     trained = TrainedRun(finish("ntk_cl/first"), CPU)

@@ -21,7 +21,7 @@ SAVED = "saved.safetensors"
 
 @pytest.fixture
 def photos(tiny: Path) -> Path:
-    """A project with a saved classifier of 0, 1 and 4, and a folder with images of these."""
+    """A project with a saved classifier of 0, 1 and 4, and a folder with images of the three."""
     model = Classifier(BACKBONE, method="simplecil", device="cpu")
     model.learn(Digits("014", classes=["nought", "one", "four [red]"]))
     model.save(SAVED)

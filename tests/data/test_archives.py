@@ -1,4 +1,4 @@
-"""Archives that are read without extracting; those that nobody should trust, and those that broke on their way."""
+"""Archives that are read without extracting; malicious archives and damaged ones are refused."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""The nine datasets where something is wrong: lists, options, counts, images, kills, and what a person put there."""
+"""The nine datasets where something is wrong: lists, options, counts, images, kills, and files of the user."""
 
 import json
 import re

@@ -31,8 +31,8 @@ def test_a_dataset_comes_from_its_archive_to_its_tasks(project, server, name):
     for image, split in zip(labels.ids, labels.splits, strict=True):
         assert miniature.images[image][1] in ("", split)
     for row, class_name in enumerate(labels.classes):
-        seen = np.array(images.image(row).convert("RGB"), dtype=float).mean((0, 1))
-        assert np.abs(seen - colour(class_name)).max() < 8, labels.ids[row]
+        color = np.array(images.image(row).convert("RGB"), dtype=float).mean((0, 1))
+        assert np.abs(color - colour(class_name)).max() < 8, labels.ids[row]
     assert sorted(file.name for file in Path("data", name).iterdir()) == ["images.safetensors", "manifest.csv"]
 
     run = resolve(name, "vit_micro", "simplecil", 1)

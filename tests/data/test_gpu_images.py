@@ -1,4 +1,4 @@
-"""Images that are decoded once and seen on the device, against those that Pillow makes one by one."""
+"""Images that are decoded once and cropped on the device equal the ones that Pillow crops one by one."""
 
 import numpy as np
 import pytest
@@ -26,14 +26,14 @@ def noise(height, width, mode="RGB", seed=0):
 
 
 def both(pictures, how=None, size=64, channels=3, **more):
-    """The same images, made by Pillow and on the device."""
+    """The same images, cropped by Pillow and on the device."""
     labels = torch.arange(len(pictures)) % 7
     how = how or Preprocessing()
     viewed = TransformedImages(pictures.__getitem__, labels, how, size, channels, CPU, list(map(str, labels)), **more)
     return viewed, GpuImages.from_images(viewed, 10**9)
 
 
-def seen(images, batch_size, seed=0, **more):
+def passes(images, batch_size, seed=0, **more):
     """A pass as in training, one as in testing, and what torch's generator draws next."""
     torch.manual_seed(seed)
     return list(images.train_batches(batch_size, **more)), list(images.eval_batches(batch_size)), torch.rand(1)
@@ -55,10 +55,10 @@ def assert_equal(ours, theirs):
 def test_they_are_what_pillow_makes(interpolation, crop, channels):
     how = Preprocessing(train_crop=crop, interpolation=interpolation, train_interpolation=interpolation, hflip=0.5)
     viewed, ours = both([noise(*shape) for shape in SHAPES], how, channels=channels)
-    theirs, made = seen(viewed, 4), seen(ours, 4)
-    assert_equal(made[0], theirs[0])
-    assert_equal(made[1], theirs[1])
-    assert made[2] == theirs[2]  # what is drawn afterwards does not depend on who makes the images
+    theirs, cropped = passes(viewed, 4), passes(ours, 4)
+    assert_equal(cropped[0], theirs[0])
+    assert_equal(cropped[1], theirs[1])
+    assert cropped[2] == theirs[2]  # the next random number does not depend on who crops the images
     assert (ours.device, ours.ids) == (viewed.device, viewed.ids)
 
 
@@ -77,8 +77,8 @@ side = st.integers(1, 200)
 def test_so_they_are_for_any_size_and_crop(shapes, size, interpolation, crop_pct, ratio, seed):
     how = Preprocessing(interpolation=interpolation, train_interpolation=interpolation, crop_pct=crop_pct, ratio=ratio)
     viewed, ours = both([noise(*shape, seed=seed) for shape in shapes], how, size)
-    theirs, made = seen(viewed, 3, seed), seen(ours, 3, seed)
-    for (images, _), (expected, _) in zip(made[0] + made[1], theirs[0] + theirs[1], strict=True):
+    theirs, cropped = passes(viewed, 3, seed), passes(ours, 3, seed)
+    for (images, _), (expected, _) in zip(cropped[0] + cropped[1], theirs[0] + theirs[1], strict=True):
         levels_apart = 255 * (images - expected).abs()
         assert levels_apart.max() <= 1.001
         assert levels_apart.mean() <= 1e-3  # a weight that is on the edge of being rounded otherwise
@@ -91,31 +91,31 @@ def test_pictures_of_every_kind_are_turned_and_normalized_alike(mode):
     turned.getexif()[0x0112] = 6  # a quarter to the right
     viewed, ours = both([noise(40, 70, mode), turned], how, 16)
     assert ours.sizes[1] == (50, 30)
-    for made, theirs in zip(seen(ours, 2)[:2], seen(viewed, 2)[:2], strict=True):
-        assert_equal(made, theirs)
+    for cropped, theirs in zip(passes(ours, 2)[:2], passes(viewed, 2)[:2], strict=True):
+        assert_equal(cropped, theirs)
 
 
 def test_threads_and_parts_of_a_batch_change_nothing(monkeypatch):
     pictures = [noise(20 + 9 * row, 60 - 2 * row) for row in range(20)]
     (_, one), (_, five) = both(pictures, size=16), both(pictures, size=16, threads=5)
-    expected = seen(one, 8)
+    expected = passes(one, 8)
     monkeypatch.setattr(gpu_images, "MAX_PIXELS", 3 * 191 * 60)
-    parts = seen(five, 8)
+    parts = passes(five, 8)
     assert_equal(parts[0], expected[0])
     assert_equal(parts[1], expected[1])
 
 
 def test_batches_may_be_left_out_at_the_beginning():
     _, images = both([noise(9, 12, seed=row) for row in range(11)], size=8)
-    whole, rest = seen(images, 4), seen(images, 4, skip=2)
+    whole, rest = passes(images, 4), passes(images, 4, skip=2)
     assert_equal(rest[0], whole[0][2:])
     assert rest[2] == whole[2]
-    assert seen(images, 4, skip=3)[0] == []
+    assert passes(images, 4, skip=3)[0] == []
 
 
 def test_each_pass_has_an_order_and_crops_of_its_own():
     _, images = both([noise(30, 30, seed=row) for row in range(23)], size=8)
-    (first, test, _), (second, _, _) = seen(images, 5), seen(images, 5, seed=1)
+    (first, test, _), (second, _, _) = passes(images, 5), passes(images, 5, seed=1)
     assert not torch.equal(first[0][0], second[0][0])
     labels = torch.cat([labels for _, labels in first])
     assert not torch.equal(labels, images.labels)
@@ -126,9 +126,9 @@ def test_each_pass_has_an_order_and_crops_of_its_own():
 def test_each_of_several_processes_gets_its_share(monkeypatch):
     viewed, ours = both([noise(20, 30, seed=row) for row in range(3)], size=8)
     monkeypatch.setattr(distributed, "shard", lambda rows: rows.tensor_split(2)[1])
-    for made, theirs in zip(seen(ours, 2)[:2], seen(viewed, 2)[:2], strict=True):
-        assert_equal(made, theirs)  # the second of two has nothing to do with the last batch, of one image
-    assert len(seen(ours, 2)[0][1][0]) == 0
+    for cropped, theirs in zip(passes(ours, 2)[:2], passes(viewed, 2)[:2], strict=True):
+        assert_equal(cropped, theirs)  # the second of two has nothing to do with the last batch, of one image
+    assert len(passes(ours, 2)[0][1][0]) == 0
 
 
 def test_they_are_not_decoded_to_the_end_when_they_do_not_fit():

@@ -1,4 +1,4 @@
-"""Datasets of one's own: a folder of folders, and a table; and the kinds of images that people have."""
+"""Datasets of the user: a folder of folders, and a table; and many kinds of image files."""
 
 import io
 from pathlib import Path
@@ -25,7 +25,7 @@ def write(source: str, classes: int = 2, **options: object) -> None:
 
 
 def put(names: list[str], root: str = "mine") -> None:
-    """Images with these names; the folder above is the class."""
+    """Images with the given names; the folder above is the class."""
     for name in names:
         path = Path(root, name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +114,7 @@ def test_folders_without_what_is_needed_say_so(project):
 
 
 def table(text: str) -> None:
-    """A table beside the images."""
+    """A table next to the images."""
     Path("mine").mkdir(exist_ok=True)
     Path("mine/table.csv").write_text(text, encoding="utf-8")
 
@@ -199,13 +199,13 @@ def test_whatever_the_file_a_learner_sees_the_same_colours(project, mode):
     kind, content = encoded(mode)
     Path(f"mine/cat/odd.{kind}").write_bytes(content)
     images = prepared("folder", path="mine")
-    seen = picture_of(images.image(images.manifest.ids.index(f"cat/odd.{kind}")), 3)
-    assert (seen.mode, seen.size) == ("RGB", (24, 16))
-    assert np.abs(np.array(seen, dtype=int) - gradient()[:, :, None]).max() <= 6
+    image = picture_of(images.image(images.manifest.ids.index(f"cat/odd.{kind}")), 3)
+    assert (image.mode, image.size) == ("RGB", (24, 16))
+    assert np.abs(np.array(image, dtype=int) - gradient()[:, :, None]).max() <= 6
 
 
 def rotated() -> bytes:
-    """A JPEG that lies on its side and says so: shown upright it is dark on the left."""
+    """A JPEG that is rotated by its EXIF data: upright it is dark on the left."""
     picture = Image.fromarray(gradient()).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
     exif[0x0112] = 6  # the first row is the right side

@@ -94,7 +94,7 @@ def test_glyphs_have_equally_many_images_per_class_and_no_font_in_both_splits() 
 
 
 def test_no_glyph_looks_like_a_latin_letter_a_digit_or_another_glyph() -> None:
-    """The rule by which the characters were chosen holds for those that are listed."""
+    """The listed characters follow the rule by which they were chosen."""
     fonts = glyphs.TRAIN_FONTS + glyphs.TEST_FONTS
     latin = string.ascii_letters + string.digits
     vectors = np.stack([[blurred(character, font) for font in fonts] for character in latin + glyphs.CHARACTERS])
@@ -107,7 +107,7 @@ def test_no_glyph_looks_like_a_latin_letter_a_digit_or_another_glyph() -> None:
 
 
 def blurred(character: str, font: str) -> np.ndarray:
-    """The drawn character as a vector of length 1 without a mean."""
+    """A rendered character as a vector of length 1 without a mean."""
     image = Image.fromarray(rendering.render(character, font, 32)).filter(ImageFilter.GaussianBlur(1))
     vector = np.asarray(image, dtype=np.float64).ravel()
     vector = vector - vector.mean()

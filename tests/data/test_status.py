@@ -17,7 +17,7 @@ from tests.helpers.projects import clear_settings
 
 @pytest.fixture
 def server(project, tmp_path_factory):
-    """A project with the miniatures of EuroSAT and of PlantVillage, which needs a person, and a server."""
+    """A project with the miniatures of EuroSAT and of PlantVillage, which must be downloaded manually, and a server."""
     with FileServer(tmp_path_factory.mktemp("publisher")) as server:
         for name in ("eurosat", "plantvillage"):
             miniature = MINIATURES[name]()

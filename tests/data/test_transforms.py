@@ -1,4 +1,4 @@
-"""How images are seen, against torchvision; and batches that do not depend on threads."""
+"""Preprocessing of images, against torchvision; and batches that do not depend on threads."""
 
 import math
 
@@ -104,7 +104,7 @@ def test_batches_do_not_depend_on_the_number_of_threads():
     for ours, theirs in zip(one[0] + one[1], five[0] + five[1], strict=True):
         assert torch.equal(ours[0], theirs[0])
         assert torch.equal(ours[1], theirs[1])
-    assert one[2] == five[2]  # nor does what is drawn afterwards
+    assert one[2] == five[2]  # nor does the next random number
     labels = torch.cat([labels for _, labels in one[0]])
     assert sorted(labels.tolist()) == list(range(23))
     assert labels.tolist() != list(range(23))

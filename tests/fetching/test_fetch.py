@@ -1,4 +1,4 @@
-"""Files come verified or not at all, are recorded when they first come, and a person is told what to do by hand."""
+"""Downloads are verified, recorded at first use, and the message says what to do manually."""
 
 import hashlib
 import io
@@ -77,7 +77,7 @@ def test_every_checksum_is_enforced(server: FileServer, checksum: dict):
     text = refusal(file)
     assert text.startswith(f"{PLACE} does not have the expected content (its {name} is ")
     assert text.endswith("delete it to download it again")
-    assert PLACE.read_bytes() == b"hello!\n"  # it is the person's
+    assert PLACE.read_bytes() == b"hello!\n"  # it is the user's
 
     PLACE.unlink()
     assert f"its {name} is" in refusal(file)  # what the server has does not fit either
@@ -108,7 +108,7 @@ def test_a_recorded_revision_is_fetched_again_although_main_has_moved(server: Fi
     for revision, content in {"main": CONTENT, "c0ffee": CONTENT}.items():
         (server.folder / revision).mkdir()
         (server.folder / revision / "a.bin").write_bytes(content)
-    commit = {"X-Repo-Commit": "c0ffee"}  # stands in the answer that redirects, as on the Hugging Face Hub
+    commit = {"X-Repo-Commit": "c0ffee"}  # in the answer that redirects, as on the Hugging Face Hub
     server.behaviours["main/a.bin"] = Behaviour(redirect=server.url("a.bin"), headers=commit)
     file = File(urls=[server.url("") + "{revision}/a.bin"])
     fetched(file)

@@ -1,4 +1,4 @@
-"""Debian's Chromium without a window, told what to do through its DevTools pipe: no package is needed beside it."""
+"""Debian's Chromium without a window, controlled through its DevTools pipe: no other package is needed."""
 
 import contextlib
 import fcntl
@@ -32,7 +32,7 @@ class Browser:
 
     Attributes:
         errors: errors on the console, and exceptions that nothing caught.
-        requests: addresses that the page asked for, beside files and data.
+        requests: addresses that the page asked for, except files and data.
     """
 
     def __init__(self, profile: Path) -> None:

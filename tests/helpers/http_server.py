@@ -45,7 +45,7 @@ class Request:
 class FileServer(ThreadingHTTPServer):
     """Serves the files of `folder` while the `with` lasts.
 
-    `behaviours[name] = Behaviour(...)` changes how one file is served; `requests` are those that came, in order;
+    `behaviours[name] = Behaviour(...)` changes how one file is served; `requests` has all requests in order;
     `go_on.set()` ends a stall.
     """
 
@@ -76,7 +76,7 @@ class FileServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request, client_address) -> None:
-        """Clients that go away are what these tests are about."""
+        """Print nothing: the tests disconnect clients on purpose."""
 
 
 class _Handler(BaseHTTPRequestHandler):

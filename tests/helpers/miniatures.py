@@ -21,7 +21,7 @@ from PIL import Image
 from tests.helpers.projects import REPOSITORY
 
 TRAIN, TEST = 4, 2  # images of a class where the split is published
-ALL = 10  # images of a class where it is drawn
+ALL = 10  # images of a class where the split is sampled
 JUNK = b"\x00\x05\x16\x07\x00\x02\x00\x00Mac OS X"  # how AppleDouble files begin
 
 
@@ -45,8 +45,8 @@ class Miniature:
     def counts(self) -> dict[str, int]:
         """The number of training and test images."""
         splits = [split for _, split in self.images.values()]
-        drawn = splits.count("") // ALL
-        return {"train": splits.count("train") + 8 * drawn, "test": splits.count("test") + 2 * drawn}
+        classes = splits.count("") // ALL  # of a sampled split
+        return {"train": splits.count("train") + 8 * classes, "test": splits.count("test") + 2 * classes}
 
     def adapt(self, name: str, url: Callable[[str], str]) -> None:
         """Write `params/datasets/NAME.yaml`: the real one with this miniature's addresses, checksums and numbers.
@@ -223,7 +223,7 @@ def plantvillage_mendeley() -> Miniature:
 
 
 def vtab() -> Miniature:
-    """A zip made on a Mac, with folders for the split."""
+    """A zip that a Mac wrote, with folders for the split."""
     classes = ["airplane", "banded", "Bengal", "pink_primrose"]
     images = {
         f"{split}/{c}/{c}_{n}.jpg": (c, split)

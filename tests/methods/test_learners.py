@@ -116,22 +116,22 @@ def test_a_batch_without_a_pair_counts_as_zero_or_stops():
 
 
 def test_info_nce_sees_as_many_earlier_prototypes_as_the_batch_size():
-    """They are drawn anew in each step, without replacement."""
-    seen = []
+    """They are sampled in each step, without replacement."""
+    batches = []
     learner = ntk_cl()
     original = learner._info_nce.__func__.__globals__["info_nce"]
 
     def watch(features, labels, temperature):
-        seen.append(labels.tolist())
+        batches.append(labels.tolist())
         return original(features, labels, temperature)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ntkcl.methods.ntk_cl.learner.info_nce", watch)
         learn(learner, sizes=(6, 2), training=Training(lr=0.05, epochs=3, batch_size=4))
-    drawn = [labels[4:] for labels in seen if len(labels) == 8]
-    assert len(drawn) == 6
-    assert all(len(set(labels)) == 4 and max(labels) < 6 for labels in drawn)
-    assert len({tuple(labels) for labels in drawn}) > 1
+    sampled = [labels[4:] for labels in batches if len(labels) == 8]
+    assert len(sampled) == 6
+    assert all(len(set(labels)) == 4 and max(labels) < 6 for labels in sampled)
+    assert len({tuple(labels) for labels in sampled}) > 1
 
 
 def test_inference_feature_changes_scores_alone():

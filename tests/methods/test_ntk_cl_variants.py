@@ -153,16 +153,16 @@ def test_leaving_out_infonce_changes_no_draw():
 
 
 def test_a_share_of_each_class_is_learned_from_and_a_smaller_one_is_part_of_it(tiny):
-    seen = {}
+    used = {}
     for share in (1.0, 0.5, 0.1, 1e-6):
         run = resolve("digits", "vit_tiny", "ntk_cl", 0)
         object.__setattr__(run, "training", run.training.model_copy(update={"train_fraction": share}))
         stream = stream_of(run)
         images = [stream.train_images(task, CPU) for task in run.tasks]
-        seen[share] = {name for part in images for name in part.ids}
+        used[share] = {name for part in images for name in part.ids}
         assert set(torch.cat([part.labels for part in images]).tolist()) == set(range(10))
-    assert seen[1e-6] < seen[0.1] < seen[0.5] < seen[1.0]
-    assert len(seen[1e-6]) == 10 and abs(len(seen[0.5]) - len(seen[1.0]) / 2) <= 5
+    assert used[1e-6] < used[0.1] < used[0.5] < used[1.0]
+    assert len(used[1e-6]) == 10 and abs(len(used[0.5]) - len(used[1.0]) / 2) <= 5
 
 
 def test_training_on_the_first_task_alone_leaves_the_rest_to_prototypes():

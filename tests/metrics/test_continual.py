@@ -1,4 +1,4 @@
-"""The metrics: a matrix computed by hand, and what must hold for any predictions."""
+"""The metrics: a matrix computed by hand, and properties for any predictions."""
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from ntkcl.errors import UserError
 from ntkcl.metrics import continual
 
 SIZES = [2, 1]
-# image, class, predicted after task 0 (None: not seen yet), predicted after task 1
+# image, class, predicted after task 0 (None: not learned yet), predicted after task 1
 BY_HAND = [("a", 0, 0, 0), ("b", 0, 1, 0), ("c", 1, 1, 2), ("d", 1, 1, 1), ("e", 2, None, 2), ("f", 2, None, 0)]
 
 

@@ -261,7 +261,7 @@ def test_projection_is_within_its_bound_in_nearly_all_draws(case):
     """All entries at once; the bound may fail in 1 of 20 draws, and is far from doing so."""
     parameters, outputs, expected = case
     worst = []
-    for seed in range(20 if len(parameters) < 10 else 3):  # those of learners take long
+    for seed in range(20 if len(parameters) < 10 else 3):  # a learner's take long
         estimate = projected_kernel(parameters, outputs, dimension=500, seed=seed, failure=0.05)
         worst.append(float(((estimate.kernel - expected).abs() / estimate.error).max()))
     assert sum(ratio > 1 for ratio in worst) <= 1

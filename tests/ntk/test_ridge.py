@@ -105,7 +105,7 @@ def with_bias(features):
 @pytest.mark.parametrize("head", ["plain", "shared"])
 def test_forecast_is_exact_where_the_model_is_linear_in_what_is_trained(head, new_images, width, decay):
     old, new = (with_bias(normal(seed, n, width).relu()) for seed, n in ((0, 12), (1, new_images)))
-    # plain: all outputs are trained. shared: what is trained lies before fixed rows for 2 old and 4 new classes
+    # plain: all outputs are trained. shared: the trained part is followed by fixed rows for 2 old and 4 new classes
     readouts = {"plain": [torch.eye(3, dtype=torch.float64)] * 2, "shared": [normal(2, 3, 2), normal(3, 3, 4)]}
     old_readout, new_readout = readouts[head]
     start = descend(0 * normal(0, width + 1, 3), old, old_readout, normal(4, 12, old_readout.shape[1]), 0.1)

@@ -38,7 +38,7 @@ from tests.helpers.projects import working_in
 NTKCL_COMMAND = Path(sys.executable).with_name("ntkcl")
 
 
-def test_a_signal_ends_it_after_the_step_and_says_where(tmp_path):
+def test_a_signal_stops_training_after_the_step(tmp_path):
     learner, training = learner_after_first("ntk_cl")
     checkpoints = Checkpoints(tmp_path / "c", METADATA, {}, NEVER)
     images = InterruptedImages(noise_images(SECOND), 4, lambda: signal.raise_signal(signal.SIGTERM))
@@ -55,8 +55,8 @@ def with_another_tensor(path: Path) -> None:
     save_file(load_file(path) | {"learner/more": torch.zeros(1)}, path, about)
 
 
-def test_what_comes_after_the_steps_can_be_ended_too(tmp_path, monkeypatch):
-    """There a signal does what it always does; the steps are not done again."""
+def test_the_end_of_a_task_can_be_interrupted_too(tmp_path, monkeypatch):
+    """The steps are not repeated."""
     path = tmp_path / "checkpoint.safetensors"
     whole = learn_second(path, "ntk_cl")
     monkeypatch.setattr("ntkcl.training.loop.MIN_SAVED_SECONDS", 0)
@@ -68,8 +68,8 @@ def test_what_comes_after_the_steps_can_be_ended_too(tmp_path, monkeypatch):
     assert learn_second(path, "ntk_cl", interrupt_at=0) == whole  # no batch is taken
 
 
-def test_a_checkpoint_of_another_state_before_is_left(finished, capsys):
-    """The task before was learned again, with other bytes: what was saved of this one began with the old ones."""
+def test_a_checkpoint_after_another_state_is_ignored(finished, capsys):
+    """The task before was learned again, with other bytes, so the checkpoint started from another state."""
     run = resolve("digits", "vit_tiny", "ntk_cl", 0)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(UserError, match="No space"):
         patch.setattr("ntkcl.training.train.save_state", full_disk)
@@ -90,7 +90,7 @@ def full_disk(*arguments):
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "reason"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:2000]), "is damaged"),
         (lambda path: path.write_bytes(b"nothing of the kind"), "is damaged"),
@@ -98,7 +98,7 @@ def full_disk(*arguments):
         (with_another_tensor, "has other tensors than this learner"),
     ],
 )
-def test_a_checkpoint_that_does_not_fit_is_said_and_left(tmp_path, capsys, monkeypatch, damage, said):
+def test_a_checkpoint_that_does_not_fit_is_ignored_with_a_warning(tmp_path, capsys, monkeypatch, damage, reason):
     path = tmp_path / "checkpoint.safetensors"
     monkeypatch.setitem(METADATA, "weights", "w")
     whole = learn_second(path, "ntk_cl")
@@ -106,11 +106,11 @@ def test_a_checkpoint_that_does_not_fit_is_said_and_left(tmp_path, capsys, monke
     damage(path)
     assert learn_second(path, "ntk_cl") == whole
     warning = capsys.readouterr().err
-    assert said in warning and "the task starts from its beginning" in warning and warning.count("\n") == 1
+    assert reason in warning and "the task starts from its beginning" in warning and warning.count("\n") == 1
     assert "going on" not in warning
 
 
-def test_a_full_disk_leaves_the_checkpoint_before_and_training_goes_on(tmp_path, monkeypatch, capsys):
+def test_a_full_disk_keeps_the_last_checkpoint_and_training_continues(tmp_path, monkeypatch, capsys):
     path = tmp_path / "checkpoint.safetensors"
     learn_second(path, "ntk_cl", interrupt_at=3, interval=0)
     before = path.read_bytes()

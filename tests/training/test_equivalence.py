@@ -1,4 +1,4 @@
-"""What is computed less, together, ahead or in bfloat16 is the same as the plain way."""
+"""Shortcuts of the computation give the same numbers as the plain way."""
 
 import pytest
 import torch
@@ -53,12 +53,12 @@ def in_full(vit: VisionTransformer, images: torch.Tensor, adapters=None, prompts
         if prompts:
             own, count = prompts[index], prompts[index].token_map.out_features
             image = half if index == 0 else torch.cat((half[:, :1], half[:, 1 + count :]), 1)
-            made = own.norm(own.token_map(image.transpose(1, 2)).transpose(1, 2))
+            tokens_of_prompts = own.norm(own.token_map(image.transpose(1, 2)).transpose(1, 2))
             if index:
-                made = made + prompts.scale * half[:, 1 : 1 + count]
+                tokens_of_prompts = tokens_of_prompts + prompts.scale * half[:, 1 : 1 + count]
             else:
-                residual = torch.cat((half[:, :1], torch.zeros_like(made), half[:, 1:]), 1)
-            entering = torch.cat((image[:, :1], made, image[:, 1:]), 1)
+                residual = torch.cat((half[:, :1], torch.zeros_like(tokens_of_prompts), half[:, 1:]), 1)
+            entering = torch.cat((image[:, :1], tokens_of_prompts, image[:, 1:]), 1)
         tokens = residual + block.ls2(block.mlp(block.norm2(entering)))
         if adapters:
             adapter = adapters[index]
@@ -80,10 +80,10 @@ def test_all_branches_equal_the_vit_with_every_token_computed(depth, variety):
     assert torch.allclose(sections[0], vit(images), atol=1e-12)
 
 
-@pytest.mark.parametrize("ahead", [2, 3, 100])
-def test_looking_ahead_changes_no_number(ahead):
+@pytest.mark.parametrize("batches", [2, 3, 100])
+def test_several_batches_in_one_frozen_pass_change_no_number(batches):
     states = []
-    for number in (1, ahead):
+    for number in (1, batches):
         learner = a_learner(a_vit(), adapter_dropout=0, fusion_dropout=0)
         torch.manual_seed(2)
         for task in tasks_of([2, 3]):

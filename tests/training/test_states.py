@@ -1,4 +1,4 @@
-"""States between tasks: what they hold, what they refuse, and that processes of their own change nothing."""
+"""States between tasks: their content, what they refuse, and that one process for each task changes nothing."""
 
 import json
 import shutil
@@ -21,7 +21,7 @@ from tests.helpers.projects import change
 
 @pytest.fixture
 def new_run(tiny):
-    """A run of which nothing is there yet."""
+    """A run that has not started."""
     return resolve("digits", "vit_tiny", "ntk_cl", 0)
 
 
@@ -33,7 +33,7 @@ def run(finished):
     return run
 
 
-def test_tasks_in_jobs_of_their_own_equal_one_process(finished):
+def test_one_process_for_each_task_equals_one_for_all(finished):
     run = resolve("digits", "vit_tiny", "ntk_cl", 0)
     stream = stream_of(run)
     torch.manual_seed(run.seed)
@@ -46,7 +46,7 @@ def test_tasks_in_jobs_of_their_own_equal_one_process(finished):
         assert torch.equal(in_jobs["random/cpu"], torch.get_rng_state())
 
 
-def test_a_state_says_where_it_came_from_and_holds_no_backbone(run):
+def test_a_state_has_its_provenance_and_no_backbone(run):
     with safe_open(run.state_path(0), "pt") as file:
         about, names = json.loads(file.metadata()["ntkcl"]), list(file.keys())
     assert about["digest"] == run.digest
@@ -57,7 +57,7 @@ def test_a_state_says_where_it_came_from_and_holds_no_backbone(run):
 
 
 def test_equal_runs_give_equal_bytes(finished):
-    """Whatever the process has drawn before."""
+    """They do not depend on random numbers that the process used before."""
     run = resolve("digits", "vit_tiny", "ntk_cl", 0)
     for index in (0, 1):
         paths = run.state_path(index), run.state_path(index).with_name("losses.csv")
