@@ -78,6 +78,7 @@ class Classifier:
         self.classes: list[str] = []
         self.task_sizes: list[int] = []
         self._is_closed = False
+        self._planned: dict[str, int | None] = {}  # of the run that the state comes from
         self._random: dict[str, Tensor] = {}
         with self._isolated():
             torch.manual_seed(seed)
@@ -115,7 +116,7 @@ class Classifier:
                 "this is the last state of a run, which was told that nothing follows; load the state of a task before"
             )
         labels = torch.tensor([len(self.classes) + new.index(name) for name in names])
-        task = Task(index=len(self.task_sizes), first_class=len(self.classes), size=len(new))
+        task = Task(index=len(self.task_sizes), first_class=len(self.classes), size=len(new), **self._planned)
         images = self._transformed(lambda row: item(dataset, row)[0], labels)
         vit = self._learner.backbone
         learner = copy.deepcopy(self._learner, {id(vit): vit})
@@ -160,7 +161,12 @@ class Classifier:
         metadata = {"run": "classifier", "digest": digest_of(model, self.seed), "seed": self.seed, "model": model}
         metadata |= {"task": len(self.task_sizes) - 1, "tasks": len(self.task_sizes) if self._is_closed else None}
         made_with = provenance(self.device.type, precision_on(self.device, self.training.precision))
-        metadata |= {"classes": self.classes, "task_sizes": self.task_sizes, "provenance": made_with}
+        metadata |= {
+            "planned": self._planned,
+            "classes": self.classes,
+            "task_sizes": self.task_sizes,
+            "provenance": made_with,
+        }
         with self._isolated():
             write_state(Path(path), self._learner, metadata)
 
@@ -195,8 +201,10 @@ class Classifier:
             )
         loaded.classes, loaded.task_sizes = metadata["classes"], metadata["task_sizes"]
         loaded._is_closed = metadata["tasks"] == metadata["task"] + 1
+        loaded._planned = metadata.get("planned", {})
         with loaded._isolated():
-            learned = [task.model_copy(update={"count": None}) for task in tasks_of(loaded.task_sizes)]
+            unknown = dict(count=None, stream_tasks=None, stream_classes=None)
+            learned = [task.model_copy(update=unknown | loaded._planned) for task in tasks_of(loaded.task_sizes)]
             restore_learner(loaded._learner, tensors, learned, f"{path} does not fit its method", remedy)
             loaded._learner.to(loaded.device).eval()
         return loaded

@@ -21,14 +21,21 @@ class Task(Model):
     """
 
     index: Annotated[int, Field(ge=0)]
-    count: Count | None = Field(None, description="number of tasks of the stream, if it is known")
+    count: Count | None = Field(None, description="number of tasks after which nothing follows, if it is known")
     first_class: Annotated[int, Field(ge=0)]
     size: Count
+    stream_tasks: Count | None = Field(None, description="number of tasks that are planned, if it is known")
+    stream_classes: Count | None = Field(None, description="number of classes that are planned, if it is known")
 
     @property
     def classes_learned(self) -> int:
         """Number of classes learned after this task."""
         return self.first_class + self.size
+
+    @property
+    def planned_classes(self) -> int:
+        """Number of classes to make room for: those of the stream if they are known, but at least those learned."""
+        return max(self.classes_learned, self.stream_classes or 0)
 
     @property
     def is_last(self) -> bool:
@@ -39,8 +46,9 @@ class Task(Model):
 def tasks_of(sizes: list[int]) -> list[Task]:
     """Return the stream of tasks with `sizes` classes each."""
     firsts = [sum(sizes[:index]) for index in range(len(sizes))]
+    stream = dict(count=len(sizes), stream_tasks=len(sizes), stream_classes=sum(sizes))
     return [
-        Task(index=index, count=len(sizes), first_class=first, size=size)
+        Task(index=index, first_class=first, size=size, **stream)
         for index, (first, size) in enumerate(zip(firsts, sizes, strict=True))
     ]
 

@@ -114,6 +114,11 @@ def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
     processes (`all_gather_rows`), all others once in each process: the mean is right for both.
     """
     if world_size() > 1:
+        parameters = list(parameters)
+        in_any = all_reduce_max(torch.tensor([parameter.grad is not None for parameter in parameters]))
+        for parameter, has_gradient in zip(parameters, in_any.tolist(), strict=True):
+            if has_gradient and parameter.grad is None:  # the loss reached it in another process only
+                parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
         flat = all_reduce_sum(torch.cat([gradient.flatten() for gradient in gradients])) / world_size()
         for gradient, mean in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):

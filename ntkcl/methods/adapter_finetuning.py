@@ -44,7 +44,7 @@ class AdapterFineTuning(Learner):
             self.first_class = 0
 
     @torch.no_grad()
-    def fixed_forward(self, images: Tensor) -> Tensors:
+    def backbone_forward(self, images: Tensor) -> Tensors:
         """Compute the output of the first block."""
         return first_block(self.backbone, images)
 

@@ -1,7 +1,7 @@
 """The interface between a method and the training loop."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +22,24 @@ Tensors = tuple[Tensor, ...]
 class Learner(nn.Module):
     """A frozen backbone and the modules that a method adds to it.
 
-    An image passes through `frozen_forward`, `features`, and then `loss` (in training) or `scores_from_features`. The
-    first stage has two parts: `fixed_forward` and, if it needs random numbers, `frozen_from_fixed`. For each task, the
-    loop calls `add_task`, `begin_task`, these stages for every step, and `end_task`. Parameters and buffers are what a
-    learner keeps between tasks.
+    An image passes through these stages:
 
-    If the backbone's weights are bfloat16 (`ntkcl.backbones.vit_blocks.in_precision`), `frozen_forward` and `features`
-    run under autocast; the later stages have full precision.
+    1. `backbone_forward`: what depends on the image and the backbone alone. It is the same for all states of a run.
+    2. `fixed_from_backbone`: what else training of the task does not change, without random numbers.
+    3. `frozen_from_fixed`: the rest of that, with random numbers. `frozen_forward` is the three stages so far.
+    4. `features`, in training `training_features`: with gradients.
+    5. `loss` of a batch in training, `scores_from_features` in prediction.
+
+    For each task, the loop calls `add_task`, `begin_task`, then `begin_epoch` for each epoch, the stages and
+    `change_gradients` for each step, and `end_task`. Parameters and buffers are what a learner keeps between tasks.
+
+    If the backbone's weights are bfloat16 (`ntkcl.backbones.vit_blocks.in_precision`), the stages up to `features` run
+    under autocast; the later ones have full precision.
+
+    Attributes:
+        classes_learned: number of classes of the tasks added so far.
+        epoch: the present epoch of the task, from 0, and
+        step: the present step of the task, from 0; the loop sets both.
     """
 
     Settings: ClassVar[type[Model]]
@@ -50,6 +61,7 @@ class Learner(nn.Module):
         vit_blocks.check(backbone)
         self.backbone = backbone.requires_grad_(False).eval()
         self.settings = settings
+        self.classes_learned = self.epoch = self.step = 0
 
     def train(self, mode: bool = True) -> "Learner":
         """Switch dropout of the learner on or off; the backbone stays in evaluation mode."""
@@ -59,7 +71,11 @@ class Learner(nn.Module):
 
     def add_task(self, task: Task) -> None:
         """Add the classes and modules of `task`. Loading a state calls it for every task learned."""
-        self.first_class = task.first_class
+        self.first_class, self.classes_learned = task.first_class, task.classes_learned
+
+    def epochs_of(self, task: Task, training: Training) -> int:
+        """Number of epochs of `task`."""
+        return training.epochs_of(task)
 
     def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:
         """Prepare the first step of a task; it may pass over the training `images`.
@@ -68,28 +84,49 @@ class Learner(nn.Module):
         as parameters or buffers.
         """
 
-    def frozen_forward(self, images: Tensor) -> Tensors:
-        """Compute, without gradients, what training of the task does not change; the loop may pass several batches.
+    def begin_epoch(self, images: TaskImages) -> TaskImages:
+        """Return what the batches of the epoch are taken from, by default the task's `images`.
+
+        A method with phases may return others, such as features that it stores: batches that are tuples are taken for
+        outputs of `fixed_forward`. Called again when an interrupted epoch resumes. So compute only from what the steps
+        of the epoch do not change.
+        """
+        return images
+
+    def backbone_forward(self, images: Tensor) -> Tensors:
+        """Compute, without gradients, what depends on the image and the backbone alone: no parameters or buffers.
 
         Args:
             images: (B, C, H, W), preprocessed.
         """
-        return self.frozen_from_fixed(self.fixed_forward(images))
-
-    def fixed_forward(self, images: Tensor) -> Tensors:
-        """Compute the part of `frozen_forward` without random numbers.
-
-        The loop computes it once if an image is the same in all epochs (`ntkcl.training.fixed_images`).
-        """
         raise NotImplementedError
+
+    def fixed_from_backbone(self, outputs: Tensors) -> Tensors:
+        """Compute, without gradients and random numbers, what training of the task does not change.
+
+        Args:
+            outputs: of `backbone_forward`; they are also what this method returns by default.
+        """
+        return outputs
 
     def frozen_from_fixed(self, fixed: Tensors) -> Tensors:
         """Compute the rest of `frozen_forward` from the output of `fixed_forward`, by default nothing."""
         return fixed
 
+    def draw(self, count: int) -> Tensors:
+        """Draw the random numbers of a step for its `count` images, a row for each; by default none.
+
+        Dropout is not part of it. Several processes draw the same numbers, and each uses the rows of its images.
+        """
+        return ()
+
     def features(self, frozen: Tensors) -> Tensors:
         """Compute what loss and scores need from the output of `frozen_forward`, with gradients."""
         return frozen
+
+    def training_features(self, frozen: Tensors, drawn: Tensors) -> Tensors:
+        """Compute what the loss needs, if it is more or other than `features`; `drawn` comes from `draw`."""
+        return self.features(frozen)
 
     def loss(self, features: Tensors, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss to minimize, and its terms before their weights, for the log.
@@ -99,6 +136,23 @@ class Learner(nn.Module):
             labels: (B,), positions in the class order, all of the present task.
         """
         raise NotImplementedError
+
+    def change_gradients(self) -> None:
+        """Change the gradients of a step in place, after clipping and before the optimizer uses them."""
+
+    def update_maps(self) -> dict[nn.Parameter, Callable[[Tensor], Tensor]]:
+        """Return maps of the optimizer's finished updates of parameters: p + map(update) is what a step makes of p.
+
+        Called once, before the first step of a task.
+        """
+        return {}
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return the optimizer's groups of `trained_parameters`: `params`, and what differs from `Training`.
+
+        `lr_factor` multiplies the learning rate in all epochs; other keys, such as `weight_decay`, are the optimizer's.
+        """
+        return [{"params": self.trained_parameters()}]
 
     def end_task(self, task: Task, images: TaskImages) -> None:
         """Finish a task after its last step; it may pass over the training `images`."""
@@ -118,14 +172,42 @@ class Learner(nn.Module):
         """Scores (B, classes learned); the largest is the prediction."""
         raise NotImplementedError
 
-    def extract_features(self, images: Tensor) -> Tensors:
-        """The features of images (B, C, H, W)."""
+    def fixed_forward(self, images: Tensor) -> Tensors:
+        """Compute the part of `frozen_forward` without random numbers.
+
+        The loop computes it once if an image is the same in all epochs (`ntkcl.training.fixed_images`).
+        """
+        return self.fixed_from_backbone(self.backbone_forward(images))
+
+    def frozen_forward(self, batch: Tensor | Tensors) -> Tensors:
+        """Compute, without gradients, what training of the task does not change; the loop may pass several batches.
+
+        Args:
+            batch: images (B, C, H, W), preprocessed, or the output of `fixed_forward` for them.
+        """
+        return self.frozen_from_fixed(batch if isinstance(batch, tuple) else self.fixed_forward(batch))
+
+    def extract_features(self, batch: Tensor | Tensors) -> Tensors:
+        """The features of a batch, which is as for `frozen_forward`."""
         with self.autocast():
-            return self.features(self.frozen_forward(images))
+            return self.features(self.frozen_forward(batch))
 
     def scores(self, images: Tensor) -> Tensor:
         """Scores (B, classes learned) of images (B, C, H, W)."""
         return self.scores_from_features(self.extract_features(images))
+
+    def scores_from_backbone(self, outputs: Tensors) -> Tensor:
+        """Scores (B, classes learned) from the output of `backbone_forward`."""
+        with self.autocast():
+            features = self.features(self.frozen_from_fixed(self.fixed_from_backbone(outputs)))
+        return self.scores_from_features(features)
+
+    @staticmethod
+    def scores_of_states(learners: Sequence["Learner"], images: Tensor) -> list[Tensor]:
+        """Scores of images (B, C, H, W) by each of several states of a run; the backbone sees an image once."""
+        with learners[0].autocast():
+            outputs = learners[0].backbone_forward(images)
+        return [learner.scores_from_backbone(outputs) for learner in learners]
 
     def autocast(self) -> torch.autocast:
         """The context that `frozen_forward` and `features` run in."""

@@ -32,7 +32,7 @@ class SimpleCIL(Learner):
         self.prototypes = torch.cat((self.prototypes, rows))
 
     @torch.no_grad()
-    def fixed_forward(self, images: Tensor) -> Tensors:
+    def backbone_forward(self, images: Tensor) -> Tensors:
         """Compute the plain feature (B, d)."""
         return (plain_feature(self.backbone, first_block(self.backbone, images)),)
 

@@ -65,8 +65,7 @@ def training_images(run: Run, task: Task) -> tuple[float, float]:
     """Approximate numbers of images of `task`: to train on, and to evaluate when it ends."""
     training = run.training
     images = training.train_fraction * counts_of(run.dataset_name)[0] * task.size / run.dataset.classes
-    first = task.index == 0 and training.first_epochs is not None
-    return images * (training.first_epochs if first else training.epochs), images
+    return images * training.epochs_of(task), images
 
 
 def evaluation_images(run: Run) -> float:

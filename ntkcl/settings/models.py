@@ -3,9 +3,12 @@
 A file under `params/` is one of these models in YAML. A method's own settings are a model in the method's file.
 """
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+if TYPE_CHECKING:
+    from ntkcl.tasks import Task
 
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -26,7 +29,9 @@ class Model(BaseModel):
 class Training(Model):
     """Settings of the training loop. The defaults are the published protocol for CIFAR-100."""
 
-    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="optimizer; each task has a new one")
+    optimizer: Literal["sgd", "adam", "adamw"] = Field(
+        "sgd", description="optimizer; each task has a new one; adam adds weight decay to the gradient, as L2 does"
+    )
     lr: Positive = Field(0.025, description="initial learning rate of each task")
     first_lr: Positive | None = Field(None, description="learning rate of the first task; `lr` by default")
     epochs: Annotated[int, Field(ge=0)] = Field(20, description="epochs of each task")
@@ -36,8 +41,17 @@ class Training(Model):
     batch_size: Count = Field(16, description="images of a step, of all GPUs together")
     momentum: Fraction = Field(0.9, description="momentum of sgd")
     weight_decay: NotNegative = Field(5e-4, description="weight decay of the trained parameters")
-    schedule: Literal["cosine", "constant"] = Field("cosine", description="learning rate schedule, one step per epoch")
+    clip_norm: Positive | None = Field(
+        None, description="largest norm of all gradients together; longer ones are scaled; the norm is logged"
+    )
+    schedule: Literal["cosine", "lagging_cosine", "multistep", "constant"] = Field(
+        "cosine", description="learning rate schedule, one step per epoch"
+    )
     min_lr: NotNegative = Field(0.0, description="learning rate at the end of the cosine schedule")
+    milestones: tuple[Count, ...] = Field(
+        (), description="epochs, counted from 1, from which on multistep has multiplied the rate by one more `decay`"
+    )
+    decay: Positive = Field(0.1, description="factor of multistep")
     train_fraction: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0,
         description="fraction of each class's training images in use, sampled by the run's seed; at least one image",
@@ -45,6 +59,14 @@ class Training(Model):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="precision of the ViT (autocast); auto: bfloat16 on a GPU that supports it, else float32"
     )
+
+    def epochs_of(self, task: "Task") -> int:
+        """Number of epochs of `task`."""
+        return self.first_epochs if task.index == 0 and self.first_epochs is not None else self.epochs
+
+    def lr_of(self, task: "Task") -> float:
+        """The learning rate that the schedule of `task` starts from."""
+        return self.first_lr if task.index == 0 and self.first_lr else self.lr
 
 
 class Preprocessing(Model):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ntkcl.devices import distributed
 from ntkcl.devices.random_state import random_state, set_random_state
@@ -18,7 +18,7 @@ from ntkcl.settings.models import Training
 from ntkcl.storage.tensors import add_prefix, strip_prefix
 from ntkcl.tasks import Task, TaskImages
 from ntkcl.training.checkpoint import Checkpoints, Stopped
-from ntkcl.training.optimization import epochs_of, first_lr, new_optimizer, scheduled_lr
+from ntkcl.training.optimization import new_optimizer, scheduled_lr, set_lr
 
 MIN_SAVED_SECONDS = 10.0  # of training, for a checkpoint before a task's end
 
@@ -79,7 +79,7 @@ def learn_task(
     learner.eval()
     learner.begin_task(task, images, training)
     log = LossLog()
-    if learner.trained_parameters() and epochs_of(training, task):
+    if learner.trained_parameters() and learner.epochs_of(task, training):
         log = _Training(learner, task, training, checkpoints, batches_per_frozen_pass, compile_mode).run(
             images, on_epoch
         )
@@ -103,14 +103,15 @@ class _Training:
         compile_mode: str | None,
     ) -> None:
         self.learner, self.task, self.training = learner, task, training
-        self.frozen_forward, self.features = learner.frozen_forward, learner.features
+        self.frozen_forward, self.features = learner.frozen_forward, learner.training_features
         if compile_mode:
             self.frozen_forward, self.features = (
                 torch.compile(f, mode=compile_mode) for f in (self.frozen_forward, self.features)
             )
         self.checkpoints, self.batches_per_frozen_pass = checkpoints, batches_per_frozen_pass
-        self.epochs, self.parameters = epochs_of(training, task), learner.trained_parameters()
-        self.optimizer = new_optimizer(self.parameters, training, first_lr(training, task))
+        self.epochs, self.parameters = learner.epochs_of(task, training), learner.trained_parameters()
+        self.optimizer = new_optimizer(learner.parameter_groups(), training, training.lr_of(task))
+        self.update_maps, self.lr = learner.update_maps(), training.lr_of(task)
         if learner.zero_gradients:
             for parameter in self.parameters:
                 parameter.grad = torch.zeros_like(parameter)
@@ -129,8 +130,8 @@ class _Training:
 
     def _run_epochs(self, images: TaskImages, on_epoch: OnEpoch) -> None:
         while self.epoch < self.epochs:
-            for group in self.optimizer.param_groups:
-                group["lr"] = scheduled_lr(self.training, self.task, self.epoch)
+            self.lr = scheduled_lr(self.training, self.task, self.epoch, self.epochs)
+            set_lr(self.optimizer, self.lr)
             self._run_epoch(images)
             self._fetch_losses()
             self.epoch, self.done = self.epoch + 1, 0
@@ -141,8 +142,10 @@ class _Training:
 
     def _run_epoch(self, images: TaskImages) -> None:
         self.learner.train()
+        self.learner.epoch = self.epoch
         now, self.before_epoch = random_state(), self.before_epoch if self.done else random_state()
         set_random_state(self.before_epoch)  # order and transforms use the first random numbers of an epoch
+        images = self.learner.begin_epoch(images)
         batches = iter(images.train_batches(self.training.batch_size, self.done))
         if self.done:
             set_random_state(now)
@@ -156,30 +159,43 @@ class _Training:
     def _frozen_batches(self, group: tuple[tuple[Tensor, Tensor], ...]) -> Iterator[tuple[Tensors, Tensor]]:
         """Pass several batches through the frozen part together; yield its output batch by batch, with the labels."""
         images, labels = zip(*group, strict=True)
-        if isinstance(images[0], tuple):  # see `FixedImages`
+        if isinstance(images[0], tuple):  # outputs of `fixed_forward`
             with self.learner.autocast():
-                return zip([self.learner.frozen_from_fixed(fixed) for fixed in images], labels, strict=True)
+                return zip([self.learner.frozen_forward(fixed) for fixed in images], labels, strict=True)
         with self.learner.autocast():
             frozen = self.frozen_forward(torch.cat(images) if len(group) > 1 else images[0])
         parts = zip(*(tensor.split([len(part) for part in images]) for tensor in frozen), strict=True)
         return zip(parts, labels, strict=True)
 
     def _step(self, frozen: Tensors, labels: Tensor) -> None:
+        self.learner.step = len(self.log.rows) + len(self.pending)
+        with distributed.shared_random_state():
+            drawn = self.learner.draw(len(labels))
         with self.learner.autocast():
-            features = self.features(frozen)
+            features = self.features(frozen, tuple(distributed.shard(rows) for rows in drawn))
         features = tuple(distributed.all_gather_rows(feature, len(labels)) for feature in features)
         with distributed.shared_random_state():
             total, terms = self.learner.loss(features, labels)
         self.optimizer.zero_grad(set_to_none=not self.learner.zero_gradients)
         total.backward()
         distributed.average_gradients(self.parameters)
-        self.optimizer.step()
+        if limit := self.training.clip_norm:
+            terms = terms | {"grad_norm": nn.utils.clip_grad_norm_(self.parameters, limit)}
+        self.learner.change_gradients()
+        self._update()
         self.pending.append(torch.stack([total.detach(), *(term.detach() for term in terms.values())]))
         self.log.columns = (*LossLog.columns, *terms)
 
+    @torch.no_grad()
+    def _update(self) -> None:
+        before = {parameter: parameter.clone() for parameter in self.update_maps}
+        self.optimizer.step()
+        for parameter, function in self.update_maps.items():
+            parameter.copy_(before[parameter] + function(parameter - before[parameter]))
+
     def _fetch_losses(self) -> None:
         """Copy the losses to the host, all at once, and stop if one is not finite."""
-        first, lr = len(self.log.rows), self.optimizer.param_groups[0]["lr"]
+        first, lr = len(self.log.rows), self.lr
         values = torch.stack(self.pending).tolist() if self.pending else []
         self.log.rows += [[first + index, self.epoch + 1, lr, *row] for index, row in enumerate(values)]
         self.pending.clear()

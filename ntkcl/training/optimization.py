@@ -1,38 +1,46 @@
 """Optimizers and learning rate schedules, by the settings of training."""
 
 import math
-from collections.abc import Iterable
+from typing import Any
 
-from torch import Tensor, optim
+from torch import optim
 
 from ntkcl.settings.models import Training
 from ntkcl.tasks import Task
 
 
-def new_optimizer(parameters: Iterable[Tensor], training: Training, lr: float) -> optim.Optimizer:
-    """Return the optimizer that `training` names, with the learning rate `lr`."""
+def new_optimizer(groups: list[dict[str, Any]], training: Training, lr: float) -> optim.Optimizer:
+    """Return the optimizer that `training` names, for `Learner.parameter_groups`, with the learning rate `lr`."""
+    decay = training.weight_decay
     if training.optimizer == "adamw":
-        return optim.AdamW(parameters, lr, weight_decay=training.weight_decay, fused=True)
-    return optim.SGD(parameters, lr, training.momentum, weight_decay=training.weight_decay, fused=True)
+        optimizer = optim.AdamW(groups, lr, weight_decay=decay, fused=True)
+    elif training.optimizer == "adam":
+        optimizer = optim.Adam(groups, lr, weight_decay=decay, fused=True)
+    else:
+        optimizer = optim.SGD(groups, lr, training.momentum, weight_decay=decay, fused=True)
+    set_lr(optimizer, lr)
+    return optimizer
 
 
-def first_lr(training: Training, task: Task) -> float:
-    """The learning rate that the schedule of `task` starts from."""
-    return training.first_lr if task.index == 0 and training.first_lr else training.lr
+def set_lr(optimizer: optim.Optimizer, lr: float) -> None:
+    """Set the learning rate of each group to `lr` times its `lr_factor`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
-def epochs_of(training: Training, task: Task) -> int:
-    """Number of epochs of `task`."""
-    is_first = task.index == 0 and training.first_epochs is not None
-    return training.first_epochs if is_first else training.epochs
+def scheduled_lr(training: Training, task: Task, epoch: int, epochs: int) -> float:
+    """The learning rate of `epoch`, counted from 0, of the `epochs` of `task`.
 
-
-def scheduled_lr(training: Training, task: Task, epoch: int) -> float:
-    """The learning rate of `epoch`, counted from 0.
-
-    "cosine" is half a cosine over the epochs, from the first value to `min_lr`, which it would reach after the last.
+    - cosine: half a cosine over the epochs, from the first value to `min_lr`, which it would reach after the last.
+    - lagging_cosine: that of CODA-Prompt's code, lr cos(99 pi i / (200 (epochs - 1))) with i = max(epoch - 1, 0): its
+      first value counts twice, so that it ends at 0.097 lr after 20 epochs.
+    - multistep: lr * decay^n after n milestones.
     """
-    lr, lowest = first_lr(training, task), training.min_lr
-    if training.schedule == "constant":
-        return lr
-    return lowest + (lr - lowest) * (1 + math.cos(math.pi * epoch / epochs_of(training, task))) / 2
+    lr, lowest = training.lr_of(task), training.min_lr
+    if training.schedule == "cosine":
+        return lowest + (lr - lowest) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+    if training.schedule == "lagging_cosine":
+        return lr * math.cos(99 * math.pi * max(epoch - 1, 0) / (200 * max(epochs - 1, 1)))
+    if training.schedule == "multistep":
+        return lr * training.decay ** sum(milestone <= epoch + 1 for milestone in training.milestones)
+    return lr

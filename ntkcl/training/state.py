@@ -37,6 +37,7 @@ def save_state(path: Path, learner: Learner, run: Run, task: Task, stream: TaskS
         "provenance": made_with[-1],
         "earlier": made_with[:-1],
     }
+    metadata["planned"] = {"stream_tasks": task.stream_tasks, "stream_classes": task.stream_classes}
     metadata["content"] = stream.summary["content"]
     metadata["task_sizes"] = [each.size for each in run.tasks[: task.index + 1]]
     weights = weights_metadata(run.backbone_name)

@@ -18,7 +18,6 @@ from ntkcl.tasks import Batches, TaskImages
 from ntkcl.training.checkpoint import Checkpoints
 from ntkcl.training.fixed_images import with_fixed_images
 from ntkcl.training.loop import LossLog, OnEpoch, learn_task
-from ntkcl.training.optimization import epochs_of
 from ntkcl.training.parts import backbone_of, new_learner, stream_of
 from ntkcl.training.state import load_state, save_state
 
@@ -67,7 +66,7 @@ def train_task(
     checkpoints = _checkpoints(run, index, device, stream, checkpoint_pause)
     ahead = batches_per_frozen_pass(device, run.training.batch_size)
     earlier = ((old, stream.train_images(old, device)) for old in tasks[:index]) if learner.needs_old_images else None
-    total = epochs_of(run.training, task) * len(images.labels)
+    total = learner.epochs_of(task, run.training) * len(images.labels)
     with shown(f"training task {index}", total, "images", Console(stderr=True, quiet=rank > 0)) as report:
         images = _ReportedImages(images, len(images.labels), report, on_epoch)
         log = learn_task(

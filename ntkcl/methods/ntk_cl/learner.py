@@ -94,14 +94,17 @@ class NTKCL(Learner):
         self.remainder = ones - self.basis @ (self.basis.T @ ones)
 
     @torch.no_grad()
-    def fixed_forward(self, images: Tensor) -> Tensors:
-        """Compute the first block, and all parts of the patch feature except the current one."""
-        first, patch = first_block(self.backbone, images), []
-        if self.settings.pretrained_part:
-            patch.append(plain_feature(self.backbone, first))
-        if self.previous_adapters is not None:
-            patch.append(self.previous_adapters.patch.feature(self.backbone, first))
-        return (*first, *patch)
+    def backbone_forward(self, images: Tensor) -> Tensors:
+        """Compute the first block and, if it is part of the features, the plain feature (B, d)."""
+        first = first_block(self.backbone, images)
+        return (*first, plain_feature(self.backbone, first)) if self.settings.pretrained_part else first
+
+    @torch.no_grad()
+    def fixed_from_backbone(self, outputs: Tensors) -> Tensors:
+        """Add the previous part of the patch feature."""
+        if self.previous_adapters is None:
+            return outputs
+        return (*outputs, self.previous_adapters.patch.feature(self.backbone, FirstBlock(*outputs[:2])))
 
     @torch.no_grad()
     def frozen_from_fixed(self, fixed: Tensors) -> FrozenFeatures:
