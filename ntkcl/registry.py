@@ -1,4 +1,4 @@
-"""Methods, sources and figures: each is a module (or package) of its folder, found by its name.
+"""Methods, their replays, sources and figures: each is a module (or package) of its folder, found by its name.
 
 To add one, add a file. Nothing has to list it.
 """
@@ -47,4 +47,5 @@ class Registry:
 
 METHODS = Registry("methods", "LEARNER", "learner", frozenset({"learner"}))
 SOURCES = Registry("data/sources", "SOURCE", "source", frozenset({"common"}))
+REPLAYS = Registry("verification", "REPLAY", "replay", frozenset({"ntk_cl", "replay", "trajectory", "verify"}))
 FIGURES = Registry("reporting/figures", "FIGURE", "figure", frozenset({"analysis_data", "figure", "render", "style"}))

@@ -1,6 +1,7 @@
 """A timm `VisionTransformer` taken in half blocks, so that modules can act between them without a rewritten ViT."""
 
 import copy
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -74,7 +75,21 @@ def embed(vit: "VisionTransformer", images: Tensor) -> Tensor:
     return vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
 
 
-def attention_residual(vit: "VisionTransformer", index: int, tokens: Tensor, rows: int | None = None) -> Tensor:
+class Prefix(NamedTuple):
+    """Keys and values that stand before those of the tokens in the attention of a block (prefix tuning).
+
+    Args:
+        key: (B, n, d), or (1, n, d) for all images of a batch.
+        value: as the keys.
+    """
+
+    key: Tensor
+    value: Tensor
+
+
+def attention_residual(
+    vit: "VisionTransformer", index: int, tokens: Tensor, rows: int | None = None, prefix: Prefix | None = None
+) -> Tensor:
     """The attention half of block `index`, with its residual connection: x + Attn(LN1 x).
 
     Args:
@@ -82,15 +97,16 @@ def attention_residual(vit: "VisionTransformer", index: int, tokens: Tensor, row
         index: of the block, from 0.
         tokens: x, (B, N, d).
         rows: how many of the first tokens are computed; all if not given.
+        prefix: keys and values that all tokens attend to as well.
 
     Returns:
         (B, N, d), or (B, rows, d).
     """
     block = vit.blocks[index]
     normed = block.norm1(tokens)
-    if rows is None:
+    if rows is None and prefix is None:
         return tokens + block.drop_path1(block.ls1(block.attn(normed)))
-    return tokens[:, :rows] + block.drop_path1(block.ls1(_attention_rows(block.attn, normed, rows)))
+    return tokens[:, :rows] + block.drop_path1(block.ls1(_attention_rows(block.attn, normed, rows, prefix)))
 
 
 def mlp_branch(vit: "VisionTransformer", index: int, tokens: Tensor) -> Tensor:
@@ -109,6 +125,42 @@ def class_feature(vit: "VisionTransformer", tokens: Tensor) -> Tensor:
     return vit.norm(tokens[:, 0])
 
 
+def through_blocks(
+    vit: "VisionTransformer",
+    tokens: Tensor,
+    start: int = 0,
+    prompts: Mapping[int, Tensor] | None = None,
+    prefixes: Mapping[int, Prefix] | None = None,
+    rows: int = 1,
+) -> Tensor:
+    """Pass tokens through the blocks from `start` on, with prompt tokens and prefixes.
+
+    Args:
+        vit: the ViT.
+        tokens: (B, N, d), the input of block `start`, class token first.
+        start: the first block, from 0.
+        prompts: for each block before which prompt tokens (B, n, d) are inserted behind the class token, these tokens.
+            They stay in the sequence.
+        prefixes: for each block with a prefix, the prefix.
+        rows: how many of the first tokens are computed in the last block.
+
+    Returns:
+        (B, rows, d), before the final norm: the class token, the last prompts inserted, those before, ...
+    """
+    prompts, prefixes, last = prompts or {}, prefixes or {}, len(vit.blocks) - 1
+    for index in range(start, len(vit.blocks)):
+        if index in prompts:
+            tokens = torch.cat((tokens[:, :1], prompts[index].expand(len(tokens), -1, -1), tokens[:, 1:]), 1)
+        half = attention_residual(vit, index, tokens, rows if index == last else None, prefixes.get(index))
+        tokens = half + mlp_branch(vit, index, half)
+    return tokens
+
+
+def class_position(vit: "VisionTransformer") -> Tensor:
+    """The position vector (d,) of the class token; zero if it has none."""
+    return vit.cls_token.new_zeros(vit.embed_dim) if vit.no_embed_class else vit.pos_embed[0, 0]
+
+
 def plain_feature(vit: "VisionTransformer", first: FirstBlock) -> Tensor:
     """The feature (B, d) of the plain ViT."""
     tokens = first.half + first.mlp
@@ -118,14 +170,19 @@ def plain_feature(vit: "VisionTransformer", first: FirstBlock) -> Tensor:
     return class_feature(vit, tokens)
 
 
-def _attention_rows(attention: nn.Module, tokens: Tensor, rows: int) -> Tensor:
+def _attention_rows(attention: nn.Module, tokens: Tensor, rows: int | None, prefix: Prefix | None) -> Tensor:
     """The first `rows` rows of timm's `Attention`, without the queries and outputs of all other tokens."""
     if getattr(attention, "gate", None) is not None:
+        if prefix is not None:
+            raise UserError("the backbone has gated attention, which takes no prefix; choose another one")
         return attention(tokens)[:, :rows]
     weight, bias, inner = attention.qkv.weight, attention.qkv.bias, attention.num_heads * attention.head_dim
     query = F.linear(tokens[:, :rows], weight[:inner], None if bias is None else bias[:inner])
     key, value = F.linear(tokens, weight[inner:], None if bias is None else bias[inner:]).chunk(2, dim=2)
     query, key, value = (x.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
     query, key = attention.q_norm(query), attention.k_norm(key)
+    if prefix is not None:
+        before = (x.to(key).expand(len(key), -1, -1).unflatten(2, (attention.num_heads, -1)) for x in prefix)
+        key, value = (torch.cat((x.transpose(1, 2), y), 2) for x, y in zip(before, (key, value), strict=True))
     attended = F.scaled_dot_product_attention(query, key, value)
     return attention.proj_drop(attention.proj(attention.norm(attended.transpose(1, 2).flatten(2))))

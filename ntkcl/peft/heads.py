@@ -25,18 +25,33 @@ class CosineClassifier(nn.Module):
 
 
 class GrowingLinear(nn.Module):
-    """A linear head with bias to which classes can be added; the rows of earlier classes are kept."""
+    """A linear head with bias to which classes can be added; the rows of earlier classes are kept.
 
-    def __init__(self, dim: int) -> None:
+    Args:
+        dim: width D of the features.
+        std: standard deviation of new weights, normal and cut at two standard deviations, with biases of zero; None:
+            new rows are initialized like a linear layer of torch.
+    """
+
+    def __init__(self, dim: int, std: float | None = None) -> None:
         super().__init__()
+        self.std = std
         self.weight = nn.Parameter(torch.empty(0, dim))
         self.bias = nn.Parameter(torch.empty(0))
 
     def grow(self, classes: int) -> None:
-        """Add `classes` rows, initialized like a linear layer of torch."""
+        """Add `classes` rows."""
         new = nn.Linear(self.weight.shape[1], classes).to(self.weight)
+        if self.std is not None:
+            nn.init.trunc_normal_(new.weight, std=self.std, a=-2 * self.std, b=2 * self.std)
+            nn.init.zeros_(new.bias)
         self.weight = nn.Parameter(torch.cat((self.weight.data, new.weight.data)))
         self.bias = nn.Parameter(torch.cat((self.bias.data, new.bias.data)))
+
+    def grow_to(self, classes: int) -> None:
+        """Add as many rows as are missing to `classes`."""
+        if classes > len(self.bias):
+            self.grow(classes - len(self.bias))
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features (B, D) to logits (B, classes)."""

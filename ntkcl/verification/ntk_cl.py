@@ -1,4 +1,4 @@
-"""Replay of a trajectory of the authors' code, to measure the differences."""
+"""Replay of NTK-CL, recorded with the authors' code in a layout of its own."""
 
 import json
 import re
@@ -6,15 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ntkcl.data.loading.batches import ArrayImages
-from ntkcl.errors import UserError
 from ntkcl.methods.ntk_cl.learner import NTKCL
 from ntkcl.settings.models import Training
 from ntkcl.tasks import Batches, Task, tasks_of
@@ -30,16 +27,14 @@ RENAMES = [
 ]
 TERMS = {"ce_channel", "ce_patch", "ce_hybrid", "info_nce", "dissimilarity", "regularization", "total", "lr"}
 COLUMNS = {"l2_to_previous": "regularization"}
-# exceptions of numpy, timm and torch on other files
-NOT_A_TRAJECTORY = (LookupError, ValueError, TypeError, AssertionError, BadZipFile, EOFError, RuntimeError, OSError)
 RECIPE = re.compile(
     r"0\.5 \* kron\(RandomState\(\[seed, 2, class\]\)\.rand\((\d+), (\d+), (\d+)\), ones\(\((\d+), (\d+)\)\)\) \+ "
     r"0\.5 \* RandomState\(\[seed, split, class\]\)\.rand\(n, (\d+), (\d+), (\d+)\)"
 )
 
 
-def verify_trajectory(path: Path) -> dict[str, float]:
-    """Replay the trajectory in `path` in float64.
+def verify_ntk_cl(arrays: dict[str, np.ndarray]) -> dict[str, float]:
+    """Replay the trajectory with these `arrays`; the default type of torch must be float64.
 
     Returns:
         Largest relative error of each group (features, each loss term, trained weights, running mean, prototypes,
@@ -47,21 +42,13 @@ def verify_trajectory(path: Path) -> dict[str, float]:
         divided by its value.
 
     Raises:
-        UserError: the file is not a trajectory.
+        Exception: one of `NOT_A_TRAJECTORY`, if it is none.
     """
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        return Replay.from_file(path).run()
-    except NOT_A_TRAJECTORY as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is not a valid trajectory ({reason}); see docs/trajectories.md") from error
-    finally:
-        torch.set_default_dtype(default)
+    return NTKCLReplay.from_arrays(arrays).run()
 
 
 @dataclass
-class Replay:
+class NTKCLReplay:
     """A trajectory file, the learner that replays it, and the errors so far."""
 
     arrays: dict[str, np.ndarray]
@@ -70,10 +57,8 @@ class Replay:
     errors: dict[str, float]
 
     @classmethod
-    def from_file(cls, path: Path) -> "Replay":
-        """Read the file `path` and load all initial weights."""
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "NTKCLReplay":
+        """Build the learner and load all initial weights."""
         meta = json.loads(str(arrays["meta"]))
         learner = NTKCL(_backbone(arrays, meta), _settings(meta))
         weights = {_rename(name.removeprefix("init/")): a for name, a in arrays.items() if name.startswith("init/")}
@@ -167,7 +152,7 @@ class Replay:
 class GivenOrder:
     """A task's training images, one of each class in turn, in consecutive batches without shuffling."""
 
-    def __init__(self, replay: Replay, task: Task) -> None:
+    def __init__(self, replay: NTKCLReplay, task: Task) -> None:
         classes = range(task.first_class, task.classes_learned)
         images = torch.stack([replay._images(0, label) for label in classes], dim=1).flatten(0, 1)
         labels = torch.tensor(list(classes)).repeat(replay.meta["train_per_class"])

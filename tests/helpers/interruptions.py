@@ -21,7 +21,7 @@ from tests.helpers.learners import CPU
 METADATA = {"digest": "d", "weights": "w"}
 FIRST, SECOND = tasks_of([2, 3])
 NEVER = 1e9  # seconds between two checkpoints
-OPTIMIZERS = ("sgd", "adamw")
+OPTIMIZERS = ("sgd", "adam", "adamw")
 
 
 class Killed(BaseException):
