@@ -13,6 +13,7 @@ from ntkcl.tasks import tasks_of
 from ntkcl.training.loop import LossLog, learn_task
 
 CPU = torch.device("cpu")
+DEPTH = 6  # of a ViT that all methods can use: some have prompts in the first five blocks
 VIT = dict(img_size=16, patch_size=8, in_chans=1, embed_dim=16, num_heads=2, num_classes=0)
 
 

@@ -9,12 +9,13 @@ from safetensors.torch import save_file
 
 from ntkcl.data.loading.batches import ArrayImages
 from ntkcl.devices import distributed
+from ntkcl.registry import METHODS
 from ntkcl.tasks import Task
 from ntkcl.training.loop import learn_task
-from tests.helpers.interruptions import FIRST, SECOND, new_learner
+from tests.helpers.interruptions import FIRST, OPTIMIZERS, SECOND, new_learner
 from tests.helpers.learners import CPU
 
-LEARNERS = {"ntk_cl": "sgd", "adapter_finetuning": "adamw"}  # with their optimizers
+LEARNERS = {name: OPTIMIZERS[number % len(OPTIMIZERS)] for number, name in enumerate(METHODS.names())}
 
 
 def in_processes(function: Callable[..., None], count: int, *arguments: object) -> None:
@@ -31,7 +32,7 @@ def free_port() -> int:
 
 
 def learn_in_float64(rank: int, count: int, port: int, folder: str) -> None:
-    """Two tasks with learners of both optimizers, without dropout; the first process writes what was learned."""
+    """Two tasks with every learner, without dropout; the first process writes what was learned."""
     torch.set_default_dtype(torch.float64)
     join(rank, count, port)
     for name, optimizer in LEARNERS.items():

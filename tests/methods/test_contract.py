@@ -1,6 +1,6 @@
 """The contract of a learner, checked for every method in `ntkcl/methods/`: a new method needs no code here.
 
-Each method has its default settings, on a ViT of 16 channels.
+Each method has its default settings, on a ViT of 16 channels with six blocks.
 """
 
 import signal
@@ -19,21 +19,27 @@ from ntkcl.data.loading.batches import ArrayImages
 from ntkcl.methods.learner import Learner
 from ntkcl.registry import METHODS
 from ntkcl.settings.models import Training
-from ntkcl.tasks import tasks_of
+from ntkcl.tasks import Task, tasks_of
 from ntkcl.training.loop import learn_task
 from tests.helpers.interruptions import NEVER, OPTIMIZERS, kill, learn_second
-from tests.helpers.learners import learn, learner_of, small_vit, task_images
+from tests.helpers.learners import DEPTH, learn, learner_of, small_vit, task_images
 
 SIZES = (2, 3, 2)
-TRAINING = Training(lr=0.01, epochs=2, batch_size=6)
+TRAINING = Training(lr=0.01, epochs=2, batch_size=7)  # the last batch of tasks of 8 images has one image
+OPEN_ENDED: dict[str, dict] = {}  # settings for a stream of unknown length, where the defaults do not allow one
 
 pytestmark = pytest.mark.parametrize("method", METHODS.names())
+
+
+def without_dropout(method: str) -> dict[str, float]:
+    """Settings that switch all dropout of a method off."""
+    return {name: 0.0 for name in METHODS.load(method).Settings.model_fields if name.endswith("_dropout")}
 
 
 @cache
 def learned(method: str) -> tuple[Learner, dict[str, Tensor]]:
     """A learner that has learned all tasks, and its state; do not change it."""
-    learner = learner_of(method)
+    learner = learner_of(method, DEPTH)
     states, _ = learn(learner, SIZES)
     return learner, states[-1]
 
@@ -43,7 +49,7 @@ def in_float32(images: ArrayImages) -> ArrayImages:
 
 
 def test_each_task_adds_a_column_of_scores_for_each_of_its_classes(method):
-    learner = learner_of(method)
+    learner = learner_of(method, DEPTH)
     torch.manual_seed(1)
     for task in tasks_of(list(SIZES)):
         images = task_images(range(task.first_class, task.classes_learned))
@@ -63,6 +69,50 @@ def test_scores_of_an_image_do_not_depend_on_its_batch(method):
     assert torch.allclose(together, alone, atol=1e-12)
 
 
+def test_classes_in_another_order_have_their_scores_in_that_order(method):
+    """Labels and initial rows of the classes change places; the sizes 7 and 11 are those of no other dimension."""
+    order, first, scores = torch.tensor([3, 0, 6, 1, 5, 2, 4]), tasks_of([7, 4])[0], []
+    images = task_images(range(7), per_class=2)
+    for labels in (torch.arange(7), order):
+        learner = learner_of(method, DEPTH, **without_dropout(method))
+        add_task = learner.add_task
+
+        def add_permuted(task, learner=learner, add_task=add_task, labels=labels):
+            add_task(task)
+            for tensor in learner.own_tensors().values():
+                if tensor.ndim and len(tensor) in (7, 11):
+                    tensor[labels] = tensor[:7].clone()
+
+        learner.add_task = add_permuted
+        torch.manual_seed(1)
+        learn_task(learner, first, ArrayImages(images.images, labels[images.labels], images.device), TRAINING)
+        scores.append(learner.scores(images.images).detach())
+    assert torch.allclose(scores[0], scores[1][:, order], atol=1e-7)
+
+
+def test_learns_from_a_stream_of_unknown_length(method):
+    learner = learner_of(method, DEPTH, **OPEN_ENDED.get(method, {}))
+    for number in range(2):
+        task = Task(index=number, first_class=2 * number, size=2)
+        images = task_images(range(2 * number, 2 * number + 2))
+        learn_task(learner, task, images, TRAINING)
+        assert learner.scores(images.images).shape == (8, 2 * number + 2)
+        assert learner.scores(images.images).isfinite().all()
+
+
+def test_all_states_together_score_like_each_alone(method):
+    learner, images = learner_of(method, DEPTH), task_images(range(7), per_class=1).images
+    learners = []
+    for index, state in enumerate(learn(learner, SIZES)[0]):
+        learners.append(learner_of(method, DEPTH))
+        learners[-1].backbone = learners[0].backbone
+        learners[-1].load_state(state, tasks_of(list(SIZES))[: index + 1])
+        learners[-1].double().eval()
+    together = learner.scores_of_states(learners, images)
+    for each, scores in zip(learners, together, strict=True):
+        assert torch.allclose(each.scores(images), scores, atol=1e-12)
+
+
 def test_named_features_have_a_row_for_each_image(method):
     learner, _ = learned(method)
     features = learner.named_features(learner.extract_features(task_images(range(2)).images))
@@ -71,7 +121,7 @@ def test_named_features_have_a_row_for_each_image(method):
 
 def test_a_state_restores_the_learner_without_its_backbone(method):
     (learner, state), images = learned(method), task_images(range(7)).images
-    fresh = learner_of(method)
+    fresh = learner_of(method, DEPTH)
     fresh.load_state(state, tasks_of(list(SIZES)))
     assert not [name for name in state if name.startswith("backbone") or "attn" in name]
     assert fresh.state().keys() == state.keys()
@@ -81,18 +131,18 @@ def test_a_state_restores_the_learner_without_its_backbone(method):
 
 def test_a_state_of_other_tasks_is_refused(method):
     with pytest.raises(RuntimeError):
-        learner_of(method).load_state(learned(method)[1], tasks_of([2, 3]))
+        learner_of(method, DEPTH).load_state(learned(method)[1], tasks_of([2, 3]))
 
 
 def test_a_restored_learner_learns_the_next_task_like_the_one_that_never_stopped(method):
     tasks, images = tasks_of(list(SIZES)), [task_images(range(2)), task_images(range(2, 5)), task_images(range(5, 7))]
-    whole, first = learner_of(method).float(), learner_of(method).float()
+    whole, first = learner_of(method, DEPTH).float(), learner_of(method, DEPTH).float()
     for number, learner in enumerate((whole, first)):
         torch.manual_seed(1)
         for task, part in zip(tasks[: 3 - number], images, strict=False):
             learn_task(learner, task, in_float32(part), TRAINING)
     state = torch.get_rng_state()
-    again = learner_of(method).float()
+    again = learner_of(method, DEPTH).float()
     again.load_state(first.state(), tasks[:2])
     torch.set_rng_state(state)
     learn_task(again, tasks[2], in_float32(images[2]), TRAINING)
@@ -101,14 +151,14 @@ def test_a_restored_learner_learns_the_next_task_like_the_one_that_never_stopped
 
 
 def test_training_changes_nothing_of_the_backbone(method):
-    (learner, _), given = learned(method), small_vit().state_dict()
+    (learner, _), given = learned(method), small_vit(DEPTH).state_dict()
     assert all(torch.equal(tensor, given[name]) for name, tensor in learner.backbone.state_dict().items())
     assert not any(parameter.requires_grad for parameter in learner.backbone.parameters())
-    assert not learner_of(method).train().backbone.training
+    assert not learner_of(method, DEPTH).train().backbone.training
 
 
 def test_equal_seeds_learn_equal_states(method):
-    state = learn(learner_of(method), SIZES)[0][-1]
+    state = learn(learner_of(method, DEPTH), SIZES)[0][-1]
     assert all(torch.equal(tensor, state[name]) for name, tensor in learned(method)[1].items())
 
 
@@ -139,7 +189,7 @@ def test_interrupted_anywhere_in_a_task_it_ends_with_the_same_bytes(
 
 def test_bfloat16_is_near_float32_and_stays_inside_the_backbone(method):
     kind, scores, (task,), images = METHODS.load(method), [], tasks_of([3]), in_float32(task_images(range(3)))
-    vit = small_vit().float()
+    vit = small_vit(DEPTH).float()
     for parameter in vit.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
     given = {name: tensor.clone() for name, tensor in vit.state_dict().items()}
