@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
-from ntkcl.methods.learner import Learner
+from ntkcl.methods.learner import Learner, Tensors
 
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
@@ -27,6 +27,13 @@ def peak(device: torch.device) -> int:
     lines = STATUS.read_text().splitlines() if STATUS.exists() else []
     found = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
     return 1024 * (found[0] if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def step_features(learner: Learner, images: Tensor) -> Tensors:
+    """What the loss of a training step gets for images (B, C, H, W)."""
+    drawn = learner.draw(len(images))
+    with learner.autocast():
+        return learner.training_features(learner.frozen_forward(images), drawn)
 
 
 def kept_for_backward(learner: Learner, images: Tensor, labels: Tensor) -> int:
@@ -52,5 +59,5 @@ def kept_for_backward(learner: Learner, images: Tensor, labels: Tensor) -> int:
 
     images, labels = shapes.from_tensor(images), shapes.from_tensor(labels)
     with shapes, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        learner.loss(learner.extract_features(images), labels)
+        learner.loss(step_features(learner, images), labels)
     return sum(size for size, _ in kept.values())

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ntkcl.backbones.files import build_vit
 from ntkcl.backbones.vit_blocks import in_precision
-from ntkcl.bench.memory import forget_peak, kept_for_backward, peak
+from ntkcl.bench.memory import forget_peak, kept_for_backward, peak, step_features
 from ntkcl.devices.compute import batches_per_frozen_pass, precision_on
 from ntkcl.methods.learner import Learner
 from ntkcl.registry import METHODS
@@ -118,7 +118,7 @@ def training_speed(run: Run, device: torch.device, seconds: float, compile_mode:
         learner, images.task, images, training, batches_per_frozen_pass=images.together, compile_mode=compile_mode
     )
     memory, (pictures, labels) = peak(device), images.batch(training.batch_size)
-    operations = _operations(learner.train(), pictures, labels, True)
+    operations = operations_per_image(learner.train(), pictures, labels, True)
     return Speed(images.rates, operations, training.batch_size, memory, kept_for_backward(learner, pictures, labels))
 
 
@@ -138,7 +138,7 @@ def evaluation_speed(run: Run, device: torch.device, seconds: float, size: int =
     forget_peak(device)
     for batch, _ in images.train_batches(size):
         learner.scores(batch)
-    return Speed(images.rates, _operations(learner, *images.batch(size), False), size, peak(device))
+    return Speed(images.rates, operations_per_image(learner, *images.batch(size), False), size, peak(device))
 
 
 def matmul_ceiling(device: torch.device, precision: str, seconds: float = 1.0) -> float:
@@ -170,13 +170,12 @@ def _in_the_middle(run: Run, device: torch.device, seconds: float) -> tuple[Lear
     return learner, TimedImages(run.tasks[middle], shape, device, seconds=seconds)
 
 
-def _operations(learner: Learner, images: Tensor, labels: Tensor, is_training: bool) -> float:
+def operations_per_image(learner: Learner, images: Tensor, labels: Tensor, is_training: bool) -> float:
     """Count the operations per image of a training step or of prediction, by torch's counter."""
     with FlopCounterMode(display=False) as counter:
-        features = learner.extract_features(images)
         if is_training:
-            learner.loss(features, labels)[0].backward()
+            learner.loss(step_features(learner, images), labels)[0].backward()
         else:
-            learner.scores_from_features(features)
+            learner.scores(images)
     learner.zero_grad()
     return counter.get_total_flops() / len(images)

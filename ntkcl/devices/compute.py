@@ -2,6 +2,7 @@
 
 import math
 import os
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -59,3 +60,10 @@ def batches_per_frozen_pass(device: torch.device, batch_size: int) -> int:
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Copy `tensor` to `device`; to a GPU asynchronously, from pinned memory."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def autocast(device: torch.device, enabled: bool) -> AbstractContextManager:
+    """Computing in bfloat16 where torch finds it safe, or if not `enabled`, in the types that tensors have."""
+    if device.type == "meta":  # shapes alone
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

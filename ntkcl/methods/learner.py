@@ -1,6 +1,7 @@
 """The interface between a method and the training loop."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from ntkcl.backbones import vit_blocks
 from ntkcl.devices import distributed
+from ntkcl.devices.compute import autocast
 from ntkcl.settings.models import Model, Training
 from ntkcl.tasks import Task, TaskImages
 
@@ -209,10 +211,10 @@ class Learner(nn.Module):
             outputs = learners[0].backbone_forward(images)
         return [learner.scores_from_backbone(outputs) for learner in learners]
 
-    def autocast(self) -> torch.autocast:
+    def autocast(self) -> AbstractContextManager:
         """The context that `frozen_forward` and `features` run in."""
         weight = self.backbone.blocks[0].attn.qkv.weight
-        return torch.autocast(weight.device.type, torch.bfloat16, enabled=weight.dtype == torch.bfloat16)
+        return autocast(weight.device, weight.dtype == torch.bfloat16)
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """The parameters that the optimizer gets."""

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ntkcl.devices import distributed
+from ntkcl.devices.compute import autocast
 
 SMALLEST_NORM = 1e-6  # of vectors that are divided by their norm
 
@@ -30,7 +31,7 @@ class PromptPool(nn.Module):
 
 def cosines(queries: Tensor, keys: Tensor) -> Tensor:
     """The cosines (B, M) of queries (B, d) and keys (M, d), in full precision, also under autocast."""
-    with torch.autocast(queries.device.type, enabled=False):
+    with autocast(queries.device, False):
         return F.normalize(queries, dim=1, eps=SMALLEST_NORM) @ F.normalize(keys, dim=1, eps=SMALLEST_NORM).T
 
 
