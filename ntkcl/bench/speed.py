@@ -172,10 +172,15 @@ def _in_the_middle(run: Run, device: torch.device, seconds: float) -> tuple[Lear
 
 def operations_per_image(learner: Learner, images: Tensor, labels: Tensor, is_training: bool) -> float:
     """Count the operations per image of a training step or of prediction, by torch's counter."""
+    trained = learner.trained_parameters()
+    for parameter in trained:  # the counter fails at views of parameters if gradients are off by `torch.no_grad` alone
+        parameter.requires_grad_(is_training)
     with FlopCounterMode(display=False) as counter:
         if is_training:
             learner.loss(step_features(learner, images), labels)[0].backward()
         else:
             learner.scores(images)
+    for parameter in trained:
+        parameter.requires_grad_(True)
     learner.zero_grad()
     return counter.get_total_flops() / len(images)

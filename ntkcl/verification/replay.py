@@ -50,6 +50,7 @@ class Replay:
         learner = METHODS.load(self.method)
         self.learner: Learner = learner(trajectory.vit(), learner.Settings(**self.settings())).eval()
         self.train_images, self.test_images = trajectory.images("train"), trajectory.images("test")
+        self.task: Task | None = None  # the present one
         self.train_labels, self.test_labels = trajectory["labels/train"], trajectory["labels/test"]
 
     def settings(self) -> dict[str, Any]:
@@ -64,9 +65,13 @@ class Replay:
         """The learner's tensors for those of the file; by default `names` says their names, and shapes are the same."""
         return {self._own_name(name): tensor for name, tensor in arrays.items()}
 
+    def tensors(self) -> dict[str, Tensor]:
+        """The learner's tensors by the names that `own` uses; parts of a tensor are views of it."""
+        return self.learner.own_tensors()
+
     def start(self, task: Task) -> None:
         """Load what is drawn or created when a task begins."""
-        tensors = self.learner.own_tensors()
+        tensors = self.tensors()
         for name, value in self.own(self.file.group(f"task{task.index}/start/")).items():
             tensors[name].copy_(value)
 
@@ -95,6 +100,7 @@ class Replay:
         """Replay all tasks in order."""
         training = Training(**({"schedule": "constant", "weight_decay": 0.0} | self.training()))
         for task in tasks_of(self.meta["sizes"]):
+            self.task = task
             self._insert(task)
             log = learn_task(self.learner, task, self._images(task), training)
             self._remove()
@@ -151,7 +157,7 @@ class Replay:
         raise ValueError(f"the learner has no tensor for '{name}'")
 
     def _compare_trained(self, task: Task) -> None:
-        prefix, tensors = f"{self.variant}task{task.index}/trained/", self.learner.own_tensors()
+        prefix, tensors = f"{self.variant}task{task.index}/trained/", self.tensors()
         for name in self.file.group(prefix):
             for own_name, value in self.own({name: self.file[prefix + name]}).items():
                 self.file.compare("trained", tensors[own_name], prefix + name, value)

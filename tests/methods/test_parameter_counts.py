@@ -1,0 +1,20 @@
+"""Numbers of parameters at ViT-B/16, CIFAR-100 in ten tasks, as the methods' papers and codes have them."""
+
+import pytest
+
+from ntkcl.bench.method_costs import parameters_of
+from ntkcl.runs import resolve
+
+HEAD = 100 * 769
+COVARIANCES = 12 * (768**2 + 4**2)
+COUNTS = {  # trained by the last task, stored after it
+    "l2p": (10 * 5 * 768 + 10 * 768 + HEAD, 10 * 5 * 768 + 10 * 768 + HEAD),
+    "simplecil": (0, 100 * 768),
+    "vpt_nsp": (12 * 4 * 768 + 10 * 769, 12 * 4 * 768 + HEAD + COVARIANCES),
+}
+
+
+@pytest.mark.parametrize("method", COUNTS)
+def test_parameters(method):
+    found = parameters_of(resolve("cifar100", "vit_b16_in21k", method, 0))
+    assert (found.trained, found.stored) == COUNTS[method]
