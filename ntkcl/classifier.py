@@ -1,8 +1,10 @@
 """The library for your own images: a classifier that learns new classes task after task."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,10 @@ from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.backbones.user_backbone import open_backbone
 from ntkcl.backbones.vit_blocks import in_precision
 from ntkcl.data.loading.batches import TransformedImages
+from ntkcl.data.loading.transforms import eval_transform, normalized, pixels
 from ntkcl.data.loading.user_images import ImageLike, LabeledImages, class_per_image, item, to_pil
-from ntkcl.devices.compute import batches_per_frozen_pass, choose_device, precision_on
+from ntkcl.data.prepared.decoding import picture_of
+from ntkcl.devices.compute import batches_per_frozen_pass, choose_device, precision_on, to_device
 from ntkcl.devices.random_state import random_state, set_random_state
 from ntkcl.errors import UserError
 from ntkcl.registry import METHODS
@@ -28,6 +32,8 @@ from ntkcl.storage.tensors import read_tensors
 from ntkcl.tasks import Task, tasks_of
 from ntkcl.training.loop import LossLog, learn_task
 from ntkcl.training.state import FORMAT, VERSION, model_config, restore_learner, write_state
+
+PREDICTED_TOGETHER = 64  # images
 
 
 class Classifier:
@@ -127,7 +133,6 @@ class Classifier:
         self.classes, self.task_sizes = self.classes + new, [*self.task_sizes, len(new)]
         return log
 
-    @torch.no_grad()
     def predict(self, images: ImageLike | Sequence[ImageLike], top: int = 1) -> list[list[tuple[str, float]]]:
         """Return the `top` classes of each image, best first, each with its score; a tensor (B, C, H, W) is a batch.
 
@@ -139,12 +144,45 @@ class Classifier:
         self._check_learned()
         if isinstance(images, str | Path | Image.Image) or (isinstance(images, Tensor) and images.ndim < 4):
             images = [images]
-        if not len(images):
-            return []
-        transformed = self._transformed(lambda row: to_pil(images[row], f"image {row}"), torch.zeros(len(images)))
+        answers = []
+        for answer in self.predict_each(images, top):
+            if isinstance(answer, UserError):
+                raise answer
+            answers.append(answer)
+        return answers
+
+    @torch.no_grad()
+    def predict_each(self, images: Iterable[ImageLike], top: int = 1) -> Iterator[list[tuple[str, float]] | UserError]:
+        """Yield what `predict` returns for each image, or the error of an image that cannot be read.
+
+        Of images that wait for their batch, only the cropped pixels are kept.
+
+        Raises:
+            UserError: nothing was learned.
+        """
+        self._check_learned()
+        numbered, top = enumerate(images), min(top, len(self.classes))
+        with ThreadPoolExecutor(self.threads) as pool:
+            while batch := list(islice(numbered, PREDICTED_TOGETHER)):
+                found = list(pool.map(lambda pair: self._pixels(*pair), batch))
+                known = [each for each in found if isinstance(each, Tensor)]
+                answers = iter(self._best(torch.stack(known), top) if known else [])
+                yield from [next(answers) if isinstance(each, Tensor) else each for each in found]
+
+    def _pixels(self, number: int, image: ImageLike) -> Tensor | UserError:
+        """The cropped pixels (C, H, W) of an image, or its error."""
+        channels, side = self.architecture.in_chans, self.architecture.img_size
+        try:
+            picture = picture_of(to_pil(image, f"image {number}"), channels, self.preprocessing.exif_rotation)
+            return pixels(eval_transform(picture, self.preprocessing, side))
+        except UserError as error:
+            return error
+
+    def _best(self, images: Tensor, top: int) -> list[list[tuple[str, float]]]:
+        """The best classes of images (B, C, H, W), uint8."""
         with self._isolated():
-            scores = torch.cat([self._learner.scores(batch).cpu() for batch, _ in transformed.eval_batches()])
-        values, best = scores.topk(min(top, len(self.classes)))
+            batch = normalized(to_device(images, self.device), self.preprocessing)
+            values, best = self._learner.scores(batch).cpu().topk(top)
         return [
             [(self.classes[index], value) for index, value in zip(*row, strict=True)]
             for row in zip(best.tolist(), values.tolist(), strict=True)

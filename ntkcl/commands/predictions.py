@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,40 +12,39 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from ntkcl.classifier import Classifier
-from ntkcl.data.loading.user_images import to_pil
-from ntkcl.data.prepared.decoding import is_image
+from ntkcl.data.prepared.decoding import is_image, left_out, printable
 from ntkcl.errors import UserError
-
-TOGETHER = 64  # images that are read and then predicted
 
 
 def images_in(paths: Iterable[Path]) -> Iterator[Path]:
     """Files as they are; of folders all images in them and below, in the order of their names.
 
+    A line to standard error says what else a folder contains.
+
     Raises:
         UserError: a folder holds no image.
     """
     for path in paths:
-        inside = sorted(file for file in path.rglob("*") if file.is_file() and is_image(file)) if path.is_dir() else []
-        if path.is_dir() and not inside:
+        if not path.is_dir():
+            yield path
+            continue
+        files = sorted(Path(where) / name for where, _, names in os.walk(path) for name in names if name[0] != ".")
+        inside = [file for file in files if is_image(file)]
+        if others := left_out(file for file in files if not is_image(file)):
+            print(f"warning: files in {path} are left out: {others}", file=sys.stderr)
+        if not inside:
             raise UserError(f"there is no image in the folder {path}; give files, or a folder with .jpg, .png and such")
-        yield from inside or [path]
+        yield from inside
 
 
 def predictions(model: Classifier, paths: Sequence[Path], top: int) -> Iterator[dict[str, Any]]:
     """For each file `image` and `predictions`, a list of `label` and `score`, best first; or `image` and `error`."""
-    for start in range(0, len(paths), TOGETHER):
-        pictures, rows = [], [{"image": str(path)} for path in paths[start : start + TOGETHER]]
-        for row in rows:
-            try:
-                pictures.append(to_pil(Path(row["image"]), row["image"]))
-            except UserError as error:
-                row["error"] = str(error)
-        answers = iter(model.predict(pictures, top))
-        for row in rows:
-            if "error" not in row:
-                row["predictions"] = [{"label": label, "score": score} for label, score in next(answers)]
-            yield row
+    for path, answer in zip(paths, model.predict_each(paths, top), strict=True):
+        row: dict[str, Any] = {"image": printable(path)}
+        if isinstance(answer, UserError):
+            yield row | {"error": str(answer)}
+        else:
+            yield row | {"predictions": [{"label": label, "score": score} for label, score in answer]}
 
 
 def print_rows(rows: Iterable[dict[str, Any]], top: int, as_json: bool, console: Console | None = None) -> int:

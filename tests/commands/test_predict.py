@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from PIL import Image
 from rich.console import Console
 
 from ntkcl import Classifier
+from ntkcl.bench.memory import forget_peak, peak
 from ntkcl.commands.cli import main
 from ntkcl.commands.predictions import predictions, print_rows
 from ntkcl.runs import resolve
@@ -107,3 +109,24 @@ def test_nothing_to_predict_and_nothing_to_predict_with(photos: Path, predict) -
     assert code == 1 and "there is no image in the folder empty" in err
     code, _, err = predict("none.safetensors", "photos")
     assert code == 1 and "none.safetensors is missing" in err
+
+
+def test_other_files_and_names_in_a_folder(photos: Path, predict) -> None:
+    """Files that are no images are counted, and names that are not UTF-8 are printed with escapes."""
+    (photos / "digit0/0.png").rename(photos / "digit0" / os.fsdecode(b"caf\xe9.png"))
+    (photos / "notes.txt").write_text("no image")
+    code, out, err = predict(SAVED, str(photos), "--json")
+    assert code == 0 and len(out.splitlines()) == 6
+    assert json.loads(out.splitlines()[1])["image"].endswith("caf\\udce9.png")
+    assert err == "warning: files in photos are left out: 1 .txt\n"
+
+
+def test_pictures_are_cropped_one_by_one(photos: Path) -> None:
+    """So that the memory does not depend on their number: 30 of 9 MB each take less than 12."""
+    Image.new("L", (3000, 3000)).save("large.png")
+    model = Classifier.load(SAVED, device="cpu")
+    list(model.predict_each(["large.png"]))
+    forget_peak(model.device)
+    before = peak(model.device)
+    assert len(list(model.predict_each(["large.png"] * 30))) == 30
+    assert peak(model.device) - before < 12 * 9e6

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from ntkcl.data.loading.transforms import picture_of
+from ntkcl.data.prepared.decoding import picture_of
 from ntkcl.data.prepared.packed import PackedSet
 from ntkcl.data.prepared.prepare import load_images, prepare_dataset
 from ntkcl.errors import UserError

@@ -13,11 +13,11 @@ from ntkcl.data.loading.transforms import (
     RANDOM_NUMBERS_PER_IMAGE,
     eval_transform,
     normalized,
-    picture_of,
     pixels,
     random_box,
     train_transform,
 )
+from ntkcl.data.prepared.decoding import picture_of
 from ntkcl.settings.models import Preprocessing
 
 PUBLISHED = Preprocessing()

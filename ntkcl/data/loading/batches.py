@@ -14,10 +14,10 @@ from ntkcl.data.loading.transforms import (
     RANDOM_NUMBERS_PER_IMAGE,
     eval_transform,
     normalized,
-    picture_of,
     pixels,
     train_transform,
 )
+from ntkcl.data.prepared.decoding import picture_of
 from ntkcl.devices import distributed
 from ntkcl.devices.compute import to_device
 from ntkcl.settings.models import Preprocessing

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from ntkcl.data.loading.batches import PREFETCHED_BATCHES, TransformedImages
-from ntkcl.data.loading.transforms import RANDOM_NUMBERS_PER_IMAGE, picture_of, pixels, random_box
+from ntkcl.data.loading.transforms import RANDOM_NUMBERS_PER_IMAGE, pixels, random_box
+from ntkcl.data.prepared.decoding import picture_of
 from ntkcl.devices import distributed
 from ntkcl.devices.compute import to_device
 from ntkcl.settings.models import Interpolation, Preprocessing

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as F
@@ -12,23 +12,9 @@ from torchvision.transforms import functional as F
 from ntkcl.devices.compute import to_device
 from ntkcl.settings.models import Preprocessing
 
+MAX_ASPECT = 32  # long / short side of an image that is resized as a whole
 CROP_ATTEMPTS = 10  # as in torchvision's RandomResizedCrop
 RANDOM_NUMBERS_PER_IMAGE = 2 * CROP_ATTEMPTS + 3  # of the training transform
-
-
-def picture_of(image: Image.Image, channels: int, exif_rotation: bool = True) -> Image.Image:
-    """Convert `image` to grayscale or color, from any mode: palette, gray of 8 or 16 bits, CMYK, transparent.
-
-    Args:
-        image: any image.
-        channels: 1 (grayscale) or 3 (color).
-        exif_rotation: rotate the image by its EXIF data.
-    """
-    if exif_rotation:
-        image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16"):  # Pillow would clip at 255
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("L" if channels == 1 else "RGB")
 
 
 def train_transform(image: Image.Image, numbers: Tensor, preprocessing: Preprocessing, size: int) -> Image.Image:
@@ -51,8 +37,19 @@ def train_transform(image: Image.Image, numbers: Tensor, preprocessing: Preproce
 
 def eval_transform(image: Image.Image, preprocessing: Preprocessing, size: int) -> Image.Image:
     """Transform `image` for evaluation: resize its short side to `size / crop_pct`, then crop the center square."""
+    image = _center_of(image)
     image = F.resize(image, round(size / preprocessing.crop_pct), InterpolationMode(preprocessing.interpolation))
     return F.center_crop(image, [size, size])
+
+
+def _center_of(image: Image.Image) -> Image.Image:
+    """The middle of a very long image, of which the rest is cropped anyway; without it, resizing takes gigabytes."""
+    short, long = sorted(image.size)
+    if long <= MAX_ASPECT * short:
+        return image
+    offset = (long - MAX_ASPECT * short) // 2
+    first, last = offset, long - offset
+    return image.crop((first, 0, last, short) if image.width > image.height else (0, first, short, last))
 
 
 def pixels(image: Image.Image) -> Tensor:

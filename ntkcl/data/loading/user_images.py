@@ -9,13 +9,11 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import to_pil_image
 
-from ntkcl.data.prepared.decoding import decode
+from ntkcl.data.prepared.decoding import checked, decode, printable, read_file
 from ntkcl.errors import UserError
 
 ImageLike = str | Path | Image.Image | Tensor
 """A path, a PIL image, or a tensor (C, H, W) or (H, W): uint8, or floating point in [0, 1]."""
-
-UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
 class LabeledImages(Protocol):
@@ -37,19 +35,16 @@ def to_pil(image: ImageLike, name: str) -> Image.Image:
         UserError: it cannot be read, or is not an image.
     """
     if isinstance(image, str | Path):
-        try:
-            return decode(Path(image).read_bytes(), str(image))
-        except OSError as error:
-            raise UserError(f"{image} cannot be read ({error.strerror})") from error
+        return decode(read_file(Path(image)), str(image))
     if isinstance(image, Tensor):
         return _of_tensor(image, name)
     if not isinstance(image, Image.Image):
         raise UserError(f"{name} is of type {type(image).__name__}; give a path, a PIL image or a tensor (C, H, W)")
     try:
         image.load()  # opened images are read only now
-    except UNREADABLE as error:
-        raise UserError(f"{name} cannot be read as an image ({error})") from error
-    return image
+    except Exception as error:  # Pillow raises anything at damaged files
+        raise UserError(f"{name} cannot be read as an image ({printable(error)})") from error
+    return checked(image, name)
 
 
 def _of_tensor(image: Tensor, name: str) -> Image.Image:
@@ -74,7 +69,9 @@ def item(dataset: LabeledImages, index: int) -> tuple[Image.Image, int | str]:
     name = f"image {index} of the dataset"
     try:
         image, label = dataset[index]
-    except (*UNREADABLE, TypeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of the dataset, or of Pillow
         raise UserError(f"{name} cannot be read ({' '.join(str(error).split())}); repair it or leave it out") from error
     label = label.item() if hasattr(label, "item") else label
     if not isinstance(label, int | str):

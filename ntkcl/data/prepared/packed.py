@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ntkcl.data.prepared.decoding import decode
+from ntkcl.data.prepared.decoding import decode, picture_of, printable
 from ntkcl.data.prepared.manifest import Manifest
 from ntkcl.errors import UserError
 from ntkcl.progress import tracked
@@ -57,9 +57,15 @@ class PackedSet:
         return decode(content, self.manifest.ids[row])
 
     def damage(self, row: int) -> str:
-        """Describe the damage of image `row`; an empty text means none. Each was decoded when it was packed."""
-        fits = hashlib.sha256(self._content(row)).hexdigest() == self.checksums[row]
-        return "" if fits else "its bytes do not match the manifest"
+        """Describe the damage of image `row`; an empty text means that it can be trained on."""
+        content = self._content(row)
+        if hashlib.sha256(content).hexdigest() != self.checksums[row]:
+            return "its bytes do not match the manifest"
+        try:
+            _try(content, self.manifest.ids[row])
+        except UserError as error:
+            return str(error)
+        return ""
 
     def _content(self, row: int) -> bytes:
         start, end = self.spans[row]
@@ -130,6 +136,19 @@ def _header(size: int, spans: np.ndarray, metadata: dict[str, Any]) -> bytes:
     return json.dumps(tensors).encode()
 
 
+def _try(content: bytes, name: str) -> None:
+    """Do with an image what training and prediction do before they crop it.
+
+    Raises:
+        UserError: it cannot be done.
+    """
+    image = decode(content, name)
+    try:
+        picture_of(image, 3)
+    except Exception as error:  # of Pillow, at anything odd
+        raise UserError(f"{printable(name)} cannot become a color image ({printable(error)})") from error
+
+
 def _all_decodable(images: FileSet, threads: int) -> Iterator[tuple[int, bytes]]:
     """Yield the contents, and decode each once to check it, several at the same time."""
     waiting: deque[Future] = deque()
@@ -144,7 +163,7 @@ def _all_decodable(images: FileSet, threads: int) -> Iterator[tuple[int, bytes]]
 
     with ThreadPoolExecutor(threads) as pool:
         for row, content in tracked(images.contents, "packing", len(images.manifest), "images"):
-            waiting.append(pool.submit(decode, content, images.manifest.ids[row]))
+            waiting.append(pool.submit(_try, content, images.manifest.ids[row]))
             collect(2 * threads)
             yield row, content
         collect(0)
