@@ -14,7 +14,7 @@ from ntkcl.pipeline.browser_report import report_arguments
 from ntkcl.reporting.digest import report_digest
 from ntkcl.reporting.figures.figure import figures_from
 from ntkcl.runs import resolve
-from ntkcl.settings.files import load_backbone, load_dataset
+from ntkcl.settings.files import load_backbone, load_dataset, read_backbones
 from ntkcl.settings.variants import VARIANT_PATTERN
 
 min_version("9.0")
@@ -38,7 +38,7 @@ metrics_figures = figures_from("metrics", published=bool(study.tables))
 analysis_figures = figures_from("analysis") if study.reference else {}
 figures = metrics_figures | analysis_figures
 browser_report = report_arguments(config["study"], study, figures)
-wandb_logs = sorted({run.folder.parent / "wandb.done" for run in runs})
+wandb_logs = sorted({run.folder.parent / "wandb.done" for run in runs if pipeline.logs_to_wandb})
 analysis_tables = multiext("reports/analysis", ".tex", ".md", ".html") if study.reference else []
 
 

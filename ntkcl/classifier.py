@@ -1,6 +1,7 @@
 """The library for your own images: a classifier that learns new classes task after task."""
 
 import copy
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ class Classifier:
         training: settings of the training loop, as in `ntkcl.settings.models.Training`.
         preprocessing: as in `ntkcl.settings.models.Preprocessing`; overrides what the backbone's file says.
         seed: seed of all random numbers.
-        device: "cpu", "cuda", or "auto" for a GPU if there is one.
+        device: "cpu", "cuda", "cuda:N", or "auto" for a GPU if there is one.
         threads: number of CPU threads.
 
     Attributes:
@@ -69,9 +70,11 @@ class Classifier:
         training: dict[str, Any] | None = None,
         preprocessing: dict[str, Any] | None = None,
         seed: int = 0,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         threads: int = 1,
     ) -> None:
+        seed, threads = _whole("seed", seed, 0), _whole("threads", threads, 1)
+        chosen = choose_device(device, wait=False)
         vit, self._backbone = open_backbone(backbone)
         learner = METHODS.load(method)
         self.method, self.seed, self.threads = method, seed, threads
@@ -80,7 +83,7 @@ class Classifier:
         preprocessing = self._backbone["preprocessing"] | (preprocessing or {})
         self.preprocessing = validated(Preprocessing, preprocessing, "preprocessing")
         self.architecture = Architecture(**self._backbone["architecture"])
-        self.device = choose_device(device, wait=False)
+        self.device = chosen
         self.classes: list[str] = []
         self.task_sizes: list[int] = []
         self._is_closed = False
@@ -213,7 +216,7 @@ class Classifier:
         cls,
         path: str | Path,
         backbone: str | Path | VisionTransformer | None = None,
-        device: str = "auto",
+        device: str | torch.device = "auto",
         threads: int = 1,
     ) -> "Classifier":
         """Load what `save` wrote, or the state of a run.
@@ -268,6 +271,21 @@ class Classifier:
                 self._random = random_state()
             finally:
                 torch.set_num_threads(threads)
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    """Return `value` as Python's int, also from numpy's.
+
+    Raises:
+        UserError: it is no whole number, or less than `least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise UserError(f"{name} is {value!r}; give a whole number") from error
+    if not least <= number < 2**63:
+        raise UserError(f"{name} is {number}; give a number from {least} on")
+    return number
 
 
 def _find_backbone(path: Path, name: str | None, weights: str) -> Path:

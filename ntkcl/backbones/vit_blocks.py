@@ -24,6 +24,11 @@ def check(vit: "VisionTransformer") -> None:
 
     if getattr(vit, "cls_token", None) is None:
         raise UserError("the backbone has no class token; choose a VisionTransformer with one")
+    if vit.global_pool not in ("", "token"):
+        raise UserError(
+            f"the backbone pools its tokens (global_pool='{vit.global_pool}'), and the methods use its class token; "
+            "build it with global_pool='token'"
+        )
     if isinstance(vit.norm, nn.Identity):
         raise UserError("the backbone pools its tokens before the last norm; build it with global_pool='token'")
     if unexpected := {type(block).__name__ for block in vit.blocks if type(block) is not Block}:

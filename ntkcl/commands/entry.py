@@ -40,4 +40,7 @@ def _load() -> Callable[[], None]:
 
 
 if __name__ == "__main__":  # the fork server itself, see `fork_server.start`
+    from ntkcl.commands.options import print_with_escapes
+
+    print_with_escapes()
     fork_server.serve(sys.argv[1], _load)

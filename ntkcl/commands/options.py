@@ -1,6 +1,6 @@
 """Parts that commands share: errors of one line, arguments, options."""
 
-import os
+import io
 import resource
 import sys
 from collections.abc import Callable
@@ -15,13 +15,22 @@ class Commands(click.Group):
 
     def invoke(self, context: click.Context) -> object:
         """Run the command."""
+        print_with_escapes()
         try:
             return super().invoke(context)
         except UserError as error:
-            click.echo(f"error: {error}", err=True)
+            lines = str(error).splitlines()  # names may have line breaks
+            click.echo(f"error: {' '.join(lines)}", err=True)
         except ModuleNotFoundError as error:
             click.echo(f"error: the package {error.name} is missing; install it with `make install`", err=True)
         sys.exit(1)
+
+
+def print_with_escapes() -> None:
+    """Let output that is not UTF-8, as in the locale C, have escapes instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors != "backslashreplace":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run_arguments(command: Callable) -> Callable:
@@ -33,8 +42,8 @@ def run_arguments(command: Callable) -> Callable:
 
 def compute_options(command: Callable) -> Callable:
     """Add the options for the device and the number of threads."""
-    device = click.Choice(["auto", "cpu", "cuda"])
-    command = click.option("--device", type=device, default="auto", show_default=True)(command)
+    devices = "auto, cpu, cuda, or cuda:N."
+    command = click.option("--device", default="auto", show_default=True, help=devices)(command)
     words = "CPU threads, divided among torchrun's processes."
     return click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help=words)(command)
 
@@ -43,7 +52,9 @@ def use_threads(threads: int) -> None:
     """Let torch compute with this number of threads, or this process's part of it."""
     import torch
 
-    torch.set_num_threads(max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    from ntkcl.devices.distributed import by_torchrun
+
+    torch.set_num_threads(max(1, threads // (by_torchrun("LOCAL_WORLD_SIZE") or 1)))
 
 
 def compile_option(command: Callable) -> Callable:

@@ -2,42 +2,52 @@
 
 import math
 import os
+import re
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
 
-from ntkcl.devices import gpus
+from ntkcl.devices import distributed, gpus
 from ntkcl.errors import UserError
 
 GPU_WAIT_SECONDS = 60.0  # that one process of several waits for its GPU
 FROZEN_PASS_IMAGES = 64  # that the frozen branches get together on a GPU, if a batch has fewer
 
 
-def choose_device(name: str, wait: bool = True) -> torch.device:
-    """Return the device `name`: "cpu", "cuda", or "auto" for a GPU if there is one.
+def choose_device(name: str | torch.device, wait: bool = True) -> torch.device:
+    """Return the device `name`: "cpu", "cuda", "cuda:N", or "auto" for a GPU if there is one.
 
     A GPU is reserved for this process until it ends; if all are reserved, the process waits (`ntkcl.devices.gpus`).
+    A GPU that is given by its number is taken without asking.
 
     Args:
         name: name of the device.
         wait: if false, "auto" shares a reserved GPU instead of waiting; for short work.
 
     Raises:
-        UserError: a GPU is asked for and there is none.
+        UserError: the name is unknown, or a GPU is asked for and there is none.
     """
-    if name == "cpu":
+    known = re.fullmatch(r"auto|cpu(:0)?|cuda(:(?P<number>\d+))?", str(name))
+    if not known:
+        raise UserError(f"device is {name!r}; give 'cpu', 'cuda', 'cuda:N' or 'auto'")
+    if str(name).startswith("cpu"):
         return torch.device("cpu")
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # number the GPUs as nvidia-smi does
     if not torch.cuda.is_available():
-        if name == "cuda":
+        if str(name) != "auto":
             raise UserError("no GPU that torch can use; take --device cpu, or install a driver")
         return torch.device("cpu")
-    devices = gpus.visible()
-    local = int(os.environ.get("LOCAL_RANK", "0"))  # of torchrun's processes on this machine
-    # two runs, each with some of their GPUs, would wait for each other forever
-    timeout = GPU_WAIT_SECONDS if "LOCAL_RANK" in os.environ else math.inf
-    index = gpus.claim(devices, gpus.jobs_per_gpu(), wait or name == "cuda", timeout) if devices else local
+    if known["number"]:
+        index = int(known["number"])
+        if index >= torch.cuda.device_count():
+            raise UserError(f"device is '{name}', and there are {torch.cuda.device_count()} GPUs, counted from 0")
+    else:
+        devices, local = gpus.visible(), distributed.local_rank()
+        # two runs, each with some of their GPUs, would wait for each other forever
+        timeout = math.inf if local is None else GPU_WAIT_SECONDS
+        waits = wait or str(name) != "auto"
+        index = gpus.claim(devices, gpus.jobs_per_gpu(), waits, timeout) if devices else local or 0
     device = torch.device("cuda", index)
     torch.cuda.set_device(device)
     torch.cuda.init()  # states contain its random state, too

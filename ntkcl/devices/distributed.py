@@ -17,13 +17,27 @@ from torch import Tensor, nn
 
 from ntkcl.devices.random_state import random_state, set_random_state
 
+STARTED_BY_TORCHRUN = "TORCHELASTIC_RUN_ID"
 _together = False  # whether `start` has joined processes; a user's program may have joined others for itself
+
+
+def by_torchrun(variable: str) -> int | None:
+    """Return a number that `torchrun` gives its processes by a variable of the environment; None without torchrun.
+
+    Clusters and shells leave behind variables of the same names.
+    """
+    return int(os.environ[variable]) if STARTED_BY_TORCHRUN in os.environ else None
+
+
+def local_rank() -> int | None:
+    """Rank of this process among those of `torchrun` on this machine; None without torchrun."""
+    return by_torchrun("LOCAL_RANK")
 
 
 def start(device: torch.device) -> None:
     """Join the processes that `torchrun` started, if it started this one, until it ends."""
     global _together
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not _together:
+    if (by_torchrun("WORLD_SIZE") or 1) > 1 and not _together:
         # decisions of the host (orders, when to stop) use gloo: nobody waits for a GPU
         dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
         atexit.register(stop)

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import time
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -18,7 +20,33 @@ REPORTS = [Path("reports") / name for name in ("metrics.json", "figures/accuracy
 TOUCH_COMMAND = (
     "from snakemake import cli; from snakemake.executors import touch; touch.Executor.SLEEPING_TIME = 0; cli.main()"
 )
+CLOCK_SECONDS = 2.0  # that clocks may differ
 OUTDATED_SECONDS = 946_684_800  # 2000-01-01, older than any result; a time of 0 does not make Snakemake rerun
+
+
+def set_back_future_times(runs: list[Run]) -> None:
+    """Give files with a time in the future, as from a machine whose clock is ahead, the present one, and say so.
+
+    Snakemake deletes the outputs of a job whose inputs are newer: what was computed would be lost, at every try.
+    """
+    now = time.time()
+    folders = {Path("data") / run.dataset_name for run in runs} | {run.folder for run in runs}
+    folders |= {run.folder.parent for run in runs} | {Path("backbones"), Path("reports")}
+    ahead = [path for folder in folders for path in _files(folder) if path.stat().st_mtime > now + CLOCK_SECONDS]
+    for path in ahead:
+        os.utime(path, (now, now))
+    if ahead:
+        others = f" and {len(ahead) - 1} more files" if len(ahead) > 1 else ""
+        print(f"the time of {ahead[0]}{others} was in the future; it is now the present one", file=sys.stderr)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """The files in a folder and, of a run, in the folders of its tasks."""
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        if entry.is_file():
+            yield Path(entry.path)
+        elif entry.name.startswith("task"):
+            yield from _files(Path(entry.path))
 
 
 def mark_up_to_date(study: str) -> str:

@@ -22,6 +22,8 @@ from pathlib import Path
 ADDRESS_VARIABLE = "NTKCL_FORK_SERVER"
 STOP_SECONDS = 300  # that a job has to finish its step and save a checkpoint
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+LONGEST_FOLDER = 90  # characters; the path of a socket has at most 107
+STARTED = b"\1"  # what a fork sends first
 WAITING_JOBS = 1000  # that may wait for the server to have imported its modules
 _lifeline = None
 
@@ -33,7 +35,11 @@ def start(module: str) -> None:
         module: name of the module that is run with the address as its argument; it calls `serve`.
     """
     global _lifeline
-    address = str(Path(tempfile.mkdtemp(prefix="ntkcl-")) / "socket")
+    folder = tempfile.mkdtemp(prefix="ntkcl-")
+    if len(folder) > LONGEST_FOLDER:
+        Path(folder).rmdir()
+        folder = tempfile.mkdtemp(prefix="ntkcl-", dir="/tmp")
+    address = str(Path(folder) / "socket")
     _lifeline = subprocess.Popen([sys.executable, "-m", module, address], stdin=subprocess.PIPE)
     os.environ[ADDRESS_VARIABLE] = address
 
@@ -42,7 +48,7 @@ def run_in_fork_server() -> int | None:
     """Let a fork of the server run this command line, with this process's files, folder and environment.
 
     Returns:
-        The exit code, or None if there is no server.
+        The exit code, or None if there is no server, or it ended before it started the job.
     """
     if not (address := os.environ.get(ADDRESS_VARIABLE)):
         return None
@@ -55,12 +61,30 @@ def run_in_fork_server() -> int | None:
             connection.sendmsg([len(content).to_bytes(4)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
         except OSError:
             return None
-        connection.sendall(content)
         before = {number: signal.signal(number, lambda *_: _request_stop(connection)) for number in STOP_SIGNALS}
-        answer = connection.recv(1)
+        is_started = _send(connection, content)
+        answer = _receive(connection) if is_started else b""
         for number, handler in before.items():
             signal.signal(number, handler)
+    if not is_started:
+        return None
     return answer[0] if answer else 1  # no answer: the job was killed
+
+
+def _send(connection: socket.socket, content: bytes) -> bool:
+    """Send a request; return whether a fork has started its job."""
+    try:
+        connection.sendall(content)
+    except OSError:
+        return False
+    return _receive(connection) == STARTED
+
+
+def _receive(connection: socket.socket) -> bytes:
+    try:
+        return connection.recv(1)
+    except OSError:
+        return b""
 
 
 def _request_stop(connection: socket.socket) -> None:
@@ -99,6 +123,7 @@ def _run(connection: socket.socket, command: Callable[[], None]) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     size, files, *_ = socket.recv_fds(connection, 4, 3)
     request = json.loads(connection.recv(int.from_bytes(size), socket.MSG_WAITALL))
+    connection.sendall(STARTED)
     for own, given in enumerate(files):
         os.dup2(given, own)
         os.close(given)

@@ -2,9 +2,10 @@
 
 import io
 import os
+import re
 import sys
 from argparse import Namespace
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ from typing import Any
 from ntkcl.devices import gpus
 from ntkcl.errors import UserError, nearest
 from ntkcl.pipeline import cost, fork_server
-from ntkcl.pipeline.existing_results import mark_up_to_date
+from ntkcl.pipeline.existing_results import mark_up_to_date, set_back_future_times
 from ntkcl.pipeline.progress_lines import print_finished_jobs
 from ntkcl.runs import Run, runs_of
-from ntkcl.settings.files import load_study
+from ntkcl.settings.files import all_names, load_study
 from ntkcl.settings.studies import Study
 from ntkcl.storage.files import read_json
 from ntkcl.storage.lock import lock_until_exit
@@ -55,6 +56,11 @@ class Pipeline:
     def measured(self) -> list[Run]:
         """The runs whose kernels are measured."""
         return [run for run in self.runs if run.variant in self.study.measured]
+
+    @property
+    def logs_to_wandb(self) -> bool:
+        """Whether finished runs are logged to W&B; if not, nothing says later that they were."""
+        return os.environ.get("WANDB_MODE") != "disabled"
 
     @property
     def command(self) -> str:
@@ -107,12 +113,36 @@ def prepare(workflow: Any, config: dict[str, Any]) -> Pipeline:
         if gpus_each > available:
             raise UserError(f"gpus_per_job is {gpus_each}, and there are {available}; give a smaller number")
         threads_each = gpus.threads_each(workflow.resource_settings.cores or 1, available)
+    config["study"] = _named(config["study"])
     study = load_study(config["study"])
     runs = runs_of(study)
+    if starts_jobs and not (arguments.dryrun or arguments.touch):
+        set_back_future_times(runs)
     if starts_jobs and not arguments.touch and (message := mark_up_to_date(config["study"])):
         print(message, file=sys.stderr)
     config["about"] = _about(config["study"], study)
     return Pipeline(study, runs, uses_gpu, gpus_each, threads_each, arguments.touch, config["study"])
+
+
+def _named(study: Any) -> str:
+    """The name of a study, of which Snakemake has made a number or a truth value, as of 2024_01 or 1e3.
+
+    Raises:
+        UserError: several studies have a name that it reads as this value.
+    """
+    if isinstance(study, str):
+        return study
+    names = [name for name in all_names("studies") if repr(_as_snakemake_reads(name)) == repr(study)]
+    if len(names) > 1:
+        raise UserError(f"Snakemake reads each of the studies {', '.join(names)} as {study}; rename all but one")
+    return names[0] if names else str(study)
+
+
+def _as_snakemake_reads(name: str) -> Any:
+    for kind in (int, float):
+        with suppress(ValueError):
+            return kind(name)
+    return {"True": True, "False": False}.get(name, name)
 
 
 def _arguments() -> Namespace:
@@ -128,4 +158,5 @@ def _about(name: str, study: Study) -> dict[str, Any]:
     path = Path("reports/metrics.json")
     content = read_json(path) if path.exists() else {}
     provenance = content.get("provenance") if content.get("study") == name else None
-    return {"title": study.title, "seeds": ", ".join(map(str, study.seeds)), "provenance": provenance}
+    title = re.sub(r"([\\`*_|<>:\[\]])", r"\\\1", study.title)  # of reStructuredText
+    return {"title": title, "seeds": ", ".join(map(str, study.seeds)), "provenance": provenance}

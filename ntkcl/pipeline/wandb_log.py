@@ -62,6 +62,13 @@ def _quiet_wandb() -> Iterator[None]:
         before = dict(os.environ)
         os.environ.update(WANDB_CACHE_DIR=cache, WANDB_ERROR_REPORTING="false")
         try:
+            try:
+                wandb.setup()
+            except Exception as error:  # of pydantic, or its own
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(
+                    f"W&B refuses its settings ({reason}); correct or unset its variables WANDB_*"
+                ) from error
             yield
         finally:
             wandb.teardown()

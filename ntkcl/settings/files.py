@@ -1,5 +1,6 @@
 """The files under `params/`, read and validated."""
 
+import codecs
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,44 @@ def all_names(kind: str) -> list[str]:
     return sorted(path.stem for path in (PARAMS / kind).glob("*.yaml"))
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key stands twice; with PyYAML alone, the last one counts."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        """Compose a mapping, and look at its keys."""
+        node, known = super().compose_mapping_node(anchor), set()
+        for key, _ in node.value:
+            name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)
+            if name in known:
+                raise ValueError(f"the key '{key.value}' stands twice (line {key.start_mark.line + 1})")
+            known.add(name)
+        return node
+
+
 def _read_yaml(path: Path, kind: str) -> Any:
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = path.read_bytes()
     except FileNotFoundError as error:
         names = [file.stem for file in path.parent.glob("*.yaml")]
         raise UserError(f"unknown {kind} '{path.stem}': no {path}; {nearest(path.stem, names)}") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); correct it") from error
+    encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        return yaml.load(content.decode(encoding), _Loader) or {}
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}, line {line}, is not in UTF-8; save the file in UTF-8") from error
+    except (yaml.YAMLError, ValueError, RecursionError, OverflowError) as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}; correct it") from error
+
+
+def read_backbones() -> dict[str, Any]:
+    """Return the entries of `params/backbones.yaml` in plain types, by name; they are not validated."""
+    content = _read_yaml(PARAMS / "backbones.yaml", "file")
+    if not isinstance(content, dict):
+        raise UserError(f"{PARAMS / 'backbones.yaml'} has no backbones by name; correct it")
+    return content
 
 
 @cache
@@ -52,8 +83,7 @@ def load_dataset(name: str) -> Dataset:
 @cache
 def load_backbone(name: str) -> Backbone:
     """Read the backbone `name`."""
-    path = PARAMS / "backbones.yaml"
-    backbones = _read_yaml(path, "file")
+    path, backbones = PARAMS / "backbones.yaml", read_backbones()
     if name not in backbones:
         raise UserError(f"unknown backbone '{name}' (not in {path}); {nearest(name, backbones)}")
     return validated(Backbone, backbones[name], f"{path}, {name}")

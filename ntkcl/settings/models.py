@@ -5,7 +5,7 @@ A file under `params/` is one of these models in YAML. A method's own settings a
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 if TYPE_CHECKING:
     from ntkcl.tasks import Task
@@ -18,6 +18,8 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 Hexadecimal = Annotated[str, Field(pattern=r"^[0-9a-f]+$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Line = Annotated[str, AfterValidator(lambda text: " ".join(text.split()))]
+"""A text of one line: each white space becomes one blank."""
 Interpolation = Literal["nearest", "bilinear", "bicubic"]
 
 
@@ -134,7 +136,7 @@ class Counts(Model):
 class Dataset(Model):
     """A dataset and its division into tasks: `params/datasets/NAME.yaml`."""
 
-    label: str = Field(description="name in tables")
+    label: Line = Field(description="name in tables")
     source: Name = Field(description="module of `ntkcl/data/sources/` that creates the images")
     options: dict[str, Any] = Field({}, description="options of the source")
     files: dict[str, File] = Field({}, description="files to download, by name")
@@ -145,7 +147,7 @@ class Dataset(Model):
     first_task_classes: Count = Field(description="number of classes of the first task")
     classes_per_task: Count = Field(description="number of classes of each later task")
     class_order_seed: int | None = Field(None, description="numpy seed of the class order; the run's seed by default")
-    note: str = Field("", description="note below the tables")
+    note: Line = Field("", description="note below the tables")
 
     @model_validator(mode="after")
     def _classes_fit_tasks(self) -> "Dataset":
@@ -216,7 +218,7 @@ class Backbone(Model):
     package (`shipped`), or else by the pipeline.
     """
 
-    label: str = Field(description="name in tables")
+    label: Line = Field(description="name in tables")
     architecture: Architecture = Field(description="shape of the ViT")
     preprocessing: dict[str, Any] = Field({}, description="settings of `Preprocessing` that it is used with")
     pretraining: Pretraining | None = Field(None, description="recipe of the pre-training")
@@ -248,7 +250,7 @@ class Overrides(Model):
 class Variant(Overrides):
     """A method with overrides, under a name of its own."""
 
-    label: str = Field("", description="label of the change in tables; the variant's name by default")
+    label: Line = Field("", description="label of the change in tables; the variant's name by default")
 
 
 class Ablations(Model):
@@ -260,7 +262,7 @@ class Ablations(Model):
 class OtherDatasets(Overrides):
     """Settings of a method for the datasets that it does not list."""
 
-    note: str = Field("the defaults of the learner", description="origin of these settings, printed by `ntkcl check`")
+    note: Line = Field("the defaults of the learner", description="origin of these settings, printed by `ntkcl check`")
 
 
 class Method(Overrides):
@@ -271,7 +273,7 @@ class Method(Overrides):
     labels, in `params/methods/NAME/ablations.yaml`. Variants whose names spell their settings need no entry.
     """
 
-    label: str = Field(description="name in tables")
+    label: Line = Field(description="name in tables")
     learner: Name = Field(description="module of `ntkcl/methods/` with the learner")
     protocol: Literal["incremental", "joint"] = Field(
         "incremental", description="incremental: task after task; joint: all classes in one task"

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
-from ntkcl.settings.models import Model, Name
+from ntkcl.settings.models import Line, Model, Name
 from ntkcl.settings.variants import VARIANT_PATTERN, Value, grid_names
 
 VariantName = Annotated[str, Field(pattern=rf"^{VARIANT_PATTERN}$")]
@@ -13,7 +13,7 @@ VariantName = Annotated[str, Field(pattern=rf"^{VARIANT_PATTERN}$")]
 class PublishedTable(Model):
     """A table of a paper, with methods in rows and datasets in columns."""
 
-    title: str = Field(description="caption of the table")
+    title: Line = Field(description="caption of the table")
     backbone: Name = Field(description="backbone of all its numbers")
     datasets: Annotated[list[Name], Field(min_length=1)] = Field(description="columns, in order")
 
@@ -21,7 +21,7 @@ class PublishedTable(Model):
 class Ablation(Model):
     """A group of rows of the ablation table."""
 
-    title: str = Field(description="heading of the group")
+    title: Line = Field(description="heading of the group")
     variants: Annotated[list[VariantName], Field(min_length=1)] = Field(description="rows, in order")
 
 
@@ -42,7 +42,7 @@ class Grid(Model):
 class Sweep(Model):
     """A factor that variants change step by step."""
 
-    title: str = Field(description="title of the figure's column")
+    title: Line = Field(description="title of the figure's column")
     axis: str = Field(description="label of the horizontal axis")
     points: Annotated[dict[VariantName, float], Field(min_length=2)] = Field(
         description="value of the factor for each variant"
@@ -55,7 +55,7 @@ class Study(Model):
     Its tables show `variants` and `grids`. The variants of ablations and sweeps are compared with the `reference`.
     """
 
-    title: str = Field(description="title of the report")
+    title: Line = Field(description="title of the report")
     published: str = Field("", description="CSV file under params/ with a paper's numbers, shown next to ours")
     tables: dict[Name, PublishedTable] = Field({}, description="the paper's tables, by number")
     datasets: Annotated[list[Name], Field(min_length=1)] = Field(description="datasets of the runs")

@@ -33,7 +33,10 @@ def device_name(device: str) -> str:
 
 
 def commit() -> str:
-    """Return the commit of the running code, with '+' if it has uncommitted changes; 'unknown' outside a checkout."""
+    """Return the commit of the running code, with '+' if it has uncommitted changes; 'unknown' outside a checkout.
+
+    A repository around a copy of the code, such as one that contains a virtual environment, does not count.
+    """
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
@@ -41,6 +44,7 @@ def commit() -> str:
         return done.stdout.strip()
 
     try:
+        git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
         changed = git("status", "--porcelain", "--", str(here))
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):

@@ -68,6 +68,7 @@ def in_the_users_program(rank: int, folder: str) -> None:
 def join(rank: int, count: int, port: int) -> None:
     """Join the group as torchrun's processes do."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ[distributed.STARTED_BY_TORCHRUN] = "test"
     distributed.start(CPU)
 
 

@@ -2,12 +2,17 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
 
 import pytest
+
+from ntkcl.pipeline import fork_server
 
 NTKCL = Path(sys.executable).with_name("ntkcl")
 STARTER = "import os, time; from ntkcl.pipeline import fork_server; fork_server.start('ntkcl.commands.entry'); "
@@ -99,3 +104,26 @@ def test_it_ends_with_the_one_who_started_it_however_that_ends(fork_server_proce
     starter.wait()
     assert eventually(lambda: not alive(server))
     assert not Path(address).parent.exists()
+
+
+def test_a_server_that_ends_before_it_takes_a_job_leaves_it_to_the_client(tmp_path, monkeypatch):
+    address = str(tmp_path / "socket")
+    monkeypatch.setenv(fork_server.ADDRESS_VARIABLE, address)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen(1)
+        threading.Timer(0.3, server.close).start()
+        assert fork_server.run_in_fork_server() is None
+    Path(address).unlink()
+    assert fork_server.run_in_fork_server() is None
+
+
+def test_a_long_folder_for_temporary_files_does_not_matter(tmp_path, monkeypatch):
+    folder = tmp_path / ("x" * 100)
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv(fork_server.ADDRESS_VARIABLE, "")
+    fork_server.start("ntkcl.no_such_module")
+    assert len(os.environ[fork_server.ADDRESS_VARIABLE]) <= 107
+    fork_server._lifeline.communicate(timeout=60)
+    Path(os.environ[fork_server.ADDRESS_VARIABLE]).parent.rmdir()

@@ -218,3 +218,13 @@ def test_a_joint_run_and_one_without_training_are_logged(run_folder):
     (run_folder / "task0" / "losses.csv").write_text("step,epoch,lr,total\n")
     (run_folder / "task1" / "losses.csv").unlink()
     assert list(wandb_log._training_rows(run_folder, 1)) == []
+
+
+def test_settings_that_wandb_refuses_are_one_line_and_leave_what_is_logged(run_folder, tmp_path):
+    log_wandb(run_folder, tmp_path / "home")
+    before = sorted(run_folder.rglob("wandb/**/*"))
+    write_metrics(run_folder, 1, 60.0)  # other results, which would replace the logged ones
+    done = log_wandb(run_folder, tmp_path / "home", code=1, WANDB_BASE_URL="notaurl")
+    assert done.stderr.startswith("error: W&B refuses its settings (")
+    assert done.stderr.count("\n") == 1
+    assert before and sorted(run_folder.rglob("wandb/**/*")) == before

@@ -1,5 +1,6 @@
 """Tables of a fake study, and the file that they are written from."""
 
+import html
 import json
 import re
 import subprocess
@@ -133,6 +134,25 @@ def test_markdown(study):
     assert "| Slow | 50.00 (n = 1) |" in text
     assert "torch 2.0, numpy 1.5; commit abc+." in text
     assert {line.count(" | ") for line in text.splitlines() if line.startswith("|")} == {len(COLUMNS)}
+
+
+LABELS = ["[ours] NTK-CL", "*star", "two\nlines  of it", "a | b & <c>", "$x$ and $5", "50 % #1_x"]
+
+
+@pytest.mark.parametrize("label", LABELS)
+def test_any_label_keeps_the_tables_whole(study, label):
+    for name in ("slow", "fast"):
+        write_yaml(Path(f"params/methods/{name}.yaml"), {"label": f"{label}{name}", "learner": "x"})
+    clear_settings()
+    aggregate(study)
+    write_tables()
+    write_figures()
+    rows = (REPORTS / "tables.tex").read_text().splitlines()
+    assert not [row for row in rows if row.startswith(("[", "*"))]
+    grid = [line for line in (REPORTS / "tables.md").read_text().splitlines() if line.startswith("|")]
+    assert len(grid) == 2 * (2 + len(VARIANTS))
+    shown = re.findall(r'<th scope="row">(.*?)</th>', (REPORTS / "tables.html").read_text())
+    assert html.unescape(shown[0]) == " ".join(f"{label}slow".split())
 
 
 def test_reporting_needs_no_torch_and_equal_results_give_equal_bytes(study):

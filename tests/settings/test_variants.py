@@ -12,7 +12,7 @@ from ntkcl.runs import resolve, runs_of
 from ntkcl.settings.files import load_study
 from ntkcl.settings.models import Preprocessing, Training
 from ntkcl.settings.variants import format_value, grid_names, settings_in_name
-from tests.helpers.projects import clear_settings
+from tests.helpers.projects import change, clear_settings
 
 MODELS = {"settings": NTKCLSettings, "training": Training, "preprocessing": Preprocessing}
 NUMBERS = st.one_of(st.integers(0, 10**6), st.floats(1e-9, 1e9), st.booleans())
@@ -100,7 +100,8 @@ def test_a_variant_has_the_settings_in_its_name(tiny_settings):
 def test_a_named_variant_may_have_a_label_and_must_not_contradict_its_name(tiny_settings):
     add_variants("{prompts_5: {label: five prompts, settings: {prompts: 5}}}")
     assert resolved("ntk_cl/prompts_5").label == "NTK-CL (five prompts)"
-    add_variants("{prompts_6: {label: six prompts, settings: {prompts: 5}}}")
+    change("params/methods/ntk_cl.yaml", "prompts_5:", "prompts_6:")
+    clear_settings()
     with pytest.raises(UserError, match=r"'ntk_cl/prompts_6' .* has other settings than its name says"):
         resolved("ntk_cl/prompts_6")
 

@@ -1,6 +1,4 @@
-import yaml
-
-origins = yaml.safe_load(Path("params/backbones.yaml").read_text())
+origins = read_backbones()
 given = [name for name, entry in origins.items() if {"weights", "shipped"} & entry.keys()]  # published, in the package
 pretrained = [name for name in origins if name not in given]
 NONE = "(?!)"

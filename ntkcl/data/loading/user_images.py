@@ -1,6 +1,7 @@
 """A user's images: files, PIL images, tensors, and datasets."""
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,15 +69,37 @@ def item(dataset: LabeledImages, index: int) -> tuple[Image.Image, int | str]:
     """
     name = f"image {index} of the dataset"
     try:
-        image, label = dataset[index]
+        row = dataset[index]
     except UserError:
         raise
     except Exception as error:  # of the dataset, or of Pillow
-        raise UserError(f"{name} cannot be read ({' '.join(str(error).split())}); repair it or leave it out") from error
-    label = label.item() if hasattr(label, "item") else label
+        raise UserError(f"{name} cannot be read ({printable(error)}); repair it or leave it out") from error
+    image, label = _pair(row, name)
+    return to_pil(image, name), _label(label, name)
+
+
+def _pair(row: Any, name: str) -> tuple[Any, Any]:
+    """Image and label of an item: a pair, or a mapping with the keys image and label."""
+    if isinstance(row, Mapping):
+        if not {"image", "label"} <= row.keys():
+            keys = ", ".join(map(str, row))
+            raise UserError(f"{name} has the keys {keys}; give pairs of an image and its label, or image and label")
+        return row["image"], row["label"]
+    if not isinstance(row, tuple | list) or len(row) != 2:
+        raise UserError(f"{name} is of type {type(row).__name__}; give pairs of an image and its label")
+    return row[0], row[1]
+
+
+def _label(label: Any, name: str) -> int | str:
+    if hasattr(label, "ndim") and hasattr(label, "tolist"):  # of numpy or torch
+        label = label.tolist()
+    if isinstance(label, list) and len(label) == 1:
+        label = label[0]
+    if isinstance(label, list) and sorted(label, key=str) == sorted([0] * (len(label) - 1) + [1], key=str):  # one-hot
+        label = label.index(1)
     if not isinstance(label, int | str):
         raise UserError(f"the label of {name} is of type {type(label).__name__}; give a whole number or a name")
-    return to_pil(image, name), label
+    return label
 
 
 def class_per_image(dataset: LabeledImages, names: Sequence[str] | None = None) -> tuple[list[str], list[str]]:
@@ -84,33 +107,52 @@ def class_per_image(dataset: LabeledImages, names: Sequence[str] | None = None) 
 
     Args:
         dataset: pairs of an image and its label.
-        names: names of the classes 0, 1, ...; by default `dataset.classes`, else the label itself.
+        names: names of the classes 0, 1, ...; by default `dataset.classes`, else the label itself. The parts of a
+            concatenated dataset have their own `classes`, and follow each other.
 
     Raises:
         UserError: there is no image, one cannot be read, or a label has no name.
     """
     if isinstance(dataset, str | Path):
         raise UserError(f"'{dataset}' is a path; give a dataset, such as torchvision's ImageFolder('{dataset}')")
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise UserError(
+            f"the dataset is of type {type(dataset).__name__}, a stream; give one with a length and an index"
+        )
     labels = [item(dataset, index)[1] for index in range(len(dataset))]
     if not labels:
         raise UserError("the dataset has no images; give at least one of each class")
-    names = names or next(_own_names(dataset), None)
-    in_order = sorted(set(labels), key=lambda label: (isinstance(label, str), label))
-    name_of = {label: _name(label, names) for label in in_order}
-    return [name_of[label] for label in labels], list(dict.fromkeys(name_of.values()))
+    given = None if names is None else [str(name) for name in names]
+    known = [given or _own_names(dataset, index) for index in range(len(labels))]
+    lists = list(dict.fromkeys(tuple(each) for each in known))  # in the order of the images
+    if len(lists) > 1 and () in lists:
+        raise UserError("some parts of the dataset have names of classes and others have none; give `classes`")
+    place = {each: number for number, each in enumerate(lists)}
+    pairs = {(place[tuple(each)], label) for each, label in zip(known, labels, strict=True)}
+    in_order = sorted(pairs, key=lambda pair: (pair[0], isinstance(pair[1], str), pair[1]))
+    name_of = {pair: _name(pair[1], lists[pair[0]]) for pair in in_order}
+    classes = list(dict.fromkeys(name_of.values()))
+    if {"train", "test"} <= {name.lower() for name in classes} <= {"train", "test", "val", "valid"}:
+        raise UserError(f"the classes are {', '.join(classes)}: folders of a split; give the folder of one of them")
+    return [name_of[place[tuple(each)], label] for each, label in zip(known, labels, strict=True)], classes
 
 
-def _own_names(dataset: Any) -> Iterator[Sequence[str]]:
-    """Yield the `classes` of `dataset`, or of the dataset that it is a subset of."""
-    while dataset is not None:
-        if classes := getattr(dataset, "classes", None):
-            yield classes
-        dataset = getattr(dataset, "dataset", None)
+def _own_names(dataset: Any, index: int) -> list[str]:
+    """The `classes` of `dataset`, or of the part that image `index` comes from; empty if there are none."""
+    classes = getattr(dataset, "classes", None)
+    if classes is not None and len(classes):
+        return [str(name) for name in classes]
+    if hasattr(dataset, "cumulative_sizes"):  # torch's ConcatDataset
+        part = bisect_right(dataset.cumulative_sizes, index)
+        return _own_names(dataset.datasets[part], index - (dataset.cumulative_sizes[part - 1] if part else 0))
+    if (inner := getattr(dataset, "dataset", None)) is not None:  # torch's Subset, and others that contain a dataset
+        return _own_names(inner, dataset.indices[index] if hasattr(dataset, "indices") else index)
+    return []
 
 
-def _name(label: int | str, names: Sequence[str] | None) -> str:
+def _name(label: int | str, names: Sequence[str]) -> str:
     if isinstance(label, str) or not names:
         return str(label)
     if not 0 <= label < len(names):
         raise UserError(f"label {label} has no name among the {len(names)} classes; give `classes` for all labels")
-    return str(names[label])
+    return names[label]

@@ -47,6 +47,7 @@ STYLE = {
     "axes.axisbelow": True,
     "hatch.linewidth": 0.5,
     "pdf.fonttype": 42,  # text stays text
+    "text.parse_math": False,  # labels may have dollar signs
 }
 FILE_METADATA = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}  # neither date nor version: equal bytes
 

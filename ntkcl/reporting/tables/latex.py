@@ -21,8 +21,13 @@ def latex_file(tables: Iterable[Table], source: str) -> str:
 
 
 def escape_latex(text: str) -> str:
-    """Escape `text` so that LaTeX prints it literally."""
-    return text.translate(LATEX_SPECIAL)
+    """Escape `text` so that LaTeX prints it literally, on one line."""
+    return " ".join(text.split()).translate(LATEX_SPECIAL)
+
+
+def first_cell(text: str) -> str:
+    """Escape the first cell of a row: LaTeX would take [ and * there for arguments of the line before."""
+    return ("{}" if text.lstrip()[:1] in ("[", "*") else "") + escape_latex(text)
 
 
 def latex(table: Table) -> str:
@@ -39,7 +44,7 @@ def latex(table: Table) -> str:
         rf"{SHRINK_TO_TEXT}\begin{{tabular}}{{@{{}}l{'r' * len(table.columns)}@{{}}}}",
         r"\toprule",
         *_dataset_heads(table),
-        rf"{' & '.join([escape_latex(table.head), *(column.latex for column in table.columns)])} \\",
+        rf"{' & '.join([first_cell(table.head), *(column.latex for column in table.columns)])} \\",
         r"\midrule",
         "\n\\midrule\n".join(map(_latex_rows, table.sections)),
         r"\bottomrule",
@@ -72,10 +77,9 @@ def _latex_rows(rows: list[Row]) -> str:
 
 
 def _latex_row(row: Row) -> list[str]:
-    label = escape_latex(row.label)
     if row.published:
-        return [rf"\quad\textit{{{label}}}", *map(published_latex_cell, row.cells)]
-    return [label, *map(latex_cell, row.cells)]
+        return [rf"\quad\textit{{{escape_latex(row.label)}}}", *map(published_latex_cell, row.cells)]
+    return [first_cell(row.label), *map(latex_cell, row.cells)]
 
 
 def latex_cell(cell: Cell) -> str:

@@ -7,8 +7,8 @@ from ntkcl.reporting.tables.model import MAX_COLUMNS, Cell, Row, Table
 
 
 def escape_markdown(text: str) -> str:
-    """Escape `text` so that Markdown shows it literally, also inside a table."""
-    return re.sub(r"([\\`*_|<>\[\]])", r"\\\1", text)
+    """Escape `text` so that Markdown shows it literally, on one line, also inside a table."""
+    return re.sub(r"([\\`*_|<>\[\]$~]|&(?=#?\w+;))", r"\\\1", " ".join(text.split()))
 
 
 def markdown_file(title: str, tables: Iterable[Table], notes: str) -> str:
