@@ -27,7 +27,7 @@ from ntkcl.reporting.study_metrics import REPORTS
 from ntkcl.runs import run_folder, variant_change, variant_label
 from ntkcl.settings.files import load_backbone, load_dataset, load_method, load_study
 from ntkcl.settings.studies import Ablation, Study, Sweep
-from ntkcl.storage.files import write_json
+from ntkcl.storage.files import write_sealed_json
 
 ACCURACIES = ("average_accuracy", "final_accuracy", "forgetting")
 
@@ -77,7 +77,7 @@ def compare(
         ],
         examples=results.by_condition(lambda condition: _examples(results, condition)),
     )
-    write_json(reports / "analysis.json", content.model_dump(mode="json"))
+    write_sealed_json(reports / "analysis.json", content.model_dump(mode="json"))
     return content
 
 

@@ -16,7 +16,7 @@ from ntkcl.methods.learner import Learner
 from ntkcl.ntk.ridge import complexity, rademacher
 from ntkcl.progress import tracked
 from ntkcl.runs import Run
-from ntkcl.storage.files import read_json, write_json
+from ntkcl.storage.files import read_json, write_sealed_json
 from ntkcl.storage.provenance import provenance
 from ntkcl.storage.tensors import write_tensors
 from ntkcl.tasks import Task, TaskImages
@@ -63,7 +63,7 @@ def measure(run: Run, device: torch.device, memory: int) -> dict[str, Any]:
     content |= {"run": run.describe(), "digest": run.digest, "how": _how()}
     content["provenance"] = [provenance(device.type, precision_on(device, run.training.precision))]
     write_tensors(run.folder / "kernel.safetensors", arrays, {"format": "ntkcl-kernel", "digest": run.digest})
-    write_json(run.folder / "kernel.json", content)
+    write_sealed_json(run.folder / "kernel.json", content)
     return content
 
 

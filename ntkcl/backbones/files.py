@@ -44,8 +44,8 @@ def load_vit(name: str) -> VisionTransformer:
     """
     architecture = load_backbone(name).architecture
     path = weights_path(name)
-    tensors, _ = read_tensors(path, FORMAT, VERSION, backbone_digest(name), _remedy(name))
-    return _filled(architecture, tensors, path, _remedy(name))
+    tensors, metadata = read_tensors(path, FORMAT, VERSION, backbone_digest(name), _remedy(name))
+    return _filled(architecture, tensors, metadata, path, _remedy(name))
 
 
 def load_vit_file(path: Path) -> tuple[VisionTransformer, dict[str, Any]]:
@@ -57,7 +57,7 @@ def load_vit_file(path: Path) -> tuple[VisionTransformer, dict[str, Any]]:
     remedy = "create it with `ntkcl backbone NAME` in a project folder"
     tensors, metadata = read_tensors(path, FORMAT, VERSION, None, remedy)
     architecture = validated(Architecture, metadata["architecture"], f"{path}, architecture")
-    return _filled(architecture, tensors, path, remedy), metadata
+    return _filled(architecture, tensors, metadata, path, remedy), metadata
 
 
 def copy_shipped_weights(name: str) -> None:
@@ -122,11 +122,15 @@ def _remedy(name: str) -> str:
     return f"run `ntkcl backbone {name}` (or `snakemake --cores all {weights_path(name)}`)"
 
 
-def _filled(architecture: Architecture, tensors: dict[str, Tensor], path: Path, remedy: str) -> VisionTransformer:
+def _filled(
+    architecture: Architecture, tensors: dict[str, Tensor], metadata: dict[str, Any], path: Path, remedy: str
+) -> VisionTransformer:
     with torch.device("meta"):  # no time for initial weights, no random numbers from the global generator
         model = build_vit(architecture, weight_init="skip")
     if problem := tensor_difference(model.state_dict(), tensors):
         raise UserError(f"{path} does not fit its architecture: {problem}; {remedy}")
+    if fingerprint(tensors, architecture.num_heads) != metadata.get("fingerprint"):
+        raise UserError(f"{path} is damaged: its tensors do not have the fingerprint in its metadata; {remedy}")
     model.load_state_dict(tensors, assign=True)
     return model.requires_grad_(False).eval()
 

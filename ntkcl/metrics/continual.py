@@ -4,6 +4,7 @@
 the number of tasks.
 """
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ def read_predictions(path: Path) -> pd.DataFrame:
         predictions = pd.read_csv(path, dtype=TYPES, keep_default_na=False)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; evaluate the run first") from error
-    except (ValueError, OSError, EOFError) as error:  # damaged compression or text
-        raise UserError(f"{path} cannot be read ({error}); delete it and evaluate the run again") from error
+    except (ValueError, OSError, EOFError, zlib.error) as error:  # damaged compression or text
+        remedy = f"delete it and run `snakemake --cores all {path}`"
+        raise UserError(f"{path} cannot be read ({error}); {remedy}") from error
     if list(predictions.columns) != list(TYPES):
         raise UserError(f"{path} must have the columns {', '.join(TYPES)}; evaluate the run again")
     return predictions

@@ -14,6 +14,7 @@ from ntkcl.reporting.digest import report_digest
 from ntkcl.runs import Run, runs_of
 from ntkcl.settings.files import load_study
 from ntkcl.storage.files import read_json
+from ntkcl.storage.tensor_bytes import metadata_of
 
 REPORTS = [Path("reports") / name for name in ("metrics.json", "figures/accuracy.pdf", "tables.tex")]
 # Snakemake's command line without its pause of a tenth of a second a job, which is half an hour for a large study
@@ -54,6 +55,7 @@ def mark_up_to_date(study: str) -> str:
 
     Snakemake judges by file times and by its records of parameters; after `dvc pull` neither fits. Runs whose digest is
     that of the current settings are recorded as done. The others get the oldest possible time, so that they are rerun.
+    So do metrics whose predictions are missing.
 
     Returns:
         A message for the user, empty if all results are known already.
@@ -62,8 +64,14 @@ def mark_up_to_date(study: str) -> str:
         UserError: Snakemake cannot record the results.
     """
     runs = runs_of(load_study(study))
+    for run in runs:
+        if not (run.folder / "predictions.csv.gz").exists():  # Snakemake does not look at it once its metrics exist
+            _outdate(run.folder / "metrics.json")
     unknown = [run for run in runs if not _is_known(run.folder / "metrics.json")]
+    states = [str(path) for run in runs if not (run.folder / "metrics.json").exists() for path in _states(run)]
     if not unknown:
+        if states:  # their run is not evaluated any more: its metrics were deleted
+            _record(study, states)
         return ""
     current = [run for run in unknown if _is_of(run.folder / "metrics.json", run)]
     targets = [run.folder / "metrics.json" for run in current]
@@ -77,8 +85,8 @@ def mark_up_to_date(study: str) -> str:
     for run in unknown:
         if run.folder not in current_folders:
             _outdate(*run.folder.rglob("*"))
-    if targets:
-        _record(study, [str(path) for path in targets])
+    if targets or states:
+        _record(study, [*map(str, targets), *states])
     outdated = len(unknown) - len(current)
     return f"found results of {len(current)} of {len(runs)} runs; {outdated} more have other settings and are redone"
 
@@ -94,6 +102,19 @@ def _is_known(path: Path) -> bool:
 def _is_of(path: Path, run: Run) -> bool:
     """Return whether the file exists and has the digest of the run's current settings."""
     return path.exists() and read_json(path)["digest"] == run.digest
+
+
+def _states(run: Run) -> list[Path]:
+    """The states of a run that Snakemake has no record of, and that have the digest of its current settings."""
+    paths = [run.state_path(task.index) for task in run.tasks]
+    return [path for path in paths if not _is_known(path) and _has_digest(path, run.digest)]
+
+
+def _has_digest(path: Path, digest: str) -> bool:
+    try:
+        return metadata_of(path).get("digest") == digest
+    except (ValueError, AttributeError, OSError):
+        return False
 
 
 def _wandb_logs(runs: list[Run], current: list[Run]) -> list[Path]:

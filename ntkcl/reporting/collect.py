@@ -30,7 +30,7 @@ from ntkcl.reporting.study_metrics import (
 from ntkcl.runs import run_folder, variant_label
 from ntkcl.settings.files import load_backbone, load_dataset, load_method, load_study
 from ntkcl.settings.studies import Study
-from ntkcl.storage.files import read_json, write_json
+from ntkcl.storage.files import read_json, write_sealed_json
 
 METRICS = ("average_accuracy", "final_accuracy", "forgetting", "backward_transfer", "learning_accuracy")
 NAMED_FOLDERS = 3  # folders that a message names; further ones are counted
@@ -80,7 +80,7 @@ def aggregate(
         summaries=summaries,
         means=_means(summaries),
     )
-    write_json(reports / "metrics.json", content.model_dump(mode="json"))
+    write_sealed_json(reports / "metrics.json", content.model_dump(mode="json"))
     return content
 
 

@@ -1,6 +1,7 @@
 """Files that are written completely or not at all."""
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ntkcl.errors import UserError
+
+SEAL = "sha256"  # key of sealed JSON
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -59,15 +62,33 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
+def write_sealed_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON with the sha256 of its content, which `read_json` compares."""
+    write_json(path, content | {SEAL: _digest(json.loads(json.dumps(content)))})  # as it will be read
+
+
 def read_json(path: Path) -> Any:
     """Read JSON.
 
     Raises:
-        UserError: the file is missing or is not JSON.
+        UserError: the file is missing, is not JSON, or does not have the sha256 that was written with it.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_bytes())
+        if isinstance(content, dict) and content.pop(SEAL, None) not in (None, _digest(content)):
+            raise UserError(
+                f"{path} was damaged or edited: its content does not have the sha256 in it; delete it and run the step "
+                f"that writes it (`snakemake --cores all {path}`)"
+            )
+        return content
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; run the step that writes it (`snakemake --cores all {path}`)") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); delete it and run the step that writes it") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} is not valid JSON ({error}); delete it and run the step that writes it "
+            f"(`snakemake --cores all {path}`)"
+        ) from error
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

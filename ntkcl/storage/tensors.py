@@ -10,31 +10,49 @@ from torch import Tensor
 
 from ntkcl.errors import UserError
 from ntkcl.storage.files import write_atomically
+from ntkcl.storage.tensor_bytes import SEAL, check_bytes, tensors_digest
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     """Write tensors and metadata atomically; equal content gives equal bytes.
 
-    The metadata is one JSON string under one key, since safetensors writes several keys in a random order.
+    The metadata is one JSON string under one key, since safetensors writes several keys in a random order. It has the
+    sha256 of everything in the file.
 
     Raises:
         UserError: the file cannot be written.
     """
-    text = json.dumps(metadata, sort_keys=True)
-    content = save(tensors, metadata={"ntkcl": text})
-    write_atomically(path, lambda temporary: temporary.write_bytes(content))
+    body = memoryview(save(tensors))
+    start = 8 + int.from_bytes(body[:8], "little")
+    header, data = json.loads(bytes(body[8:start])), body[start:]
+    text = json.dumps(metadata | {SEAL: tensors_digest(metadata, header, data)}, sort_keys=True)
+    whole = json.dumps({"__metadata__": {"ntkcl": text}} | header, separators=(",", ":")).encode()
+    whole += b" " * (-len(whole) % 8)  # tensors begin at a multiple of eight
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            for part in (len(whole).to_bytes(8, "little"), whole, data):
+                file.write(part)
+
+    write_atomically(path, write)
 
 
 def read_tensors(
-    path: Path, file_format: str, version: int, digest: str | None, remedy: str
+    path: Path, file_format: str, version: int, digest: str | None, remedy: str, check: bool = True
 ) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the tensors in `path` and their metadata; arguments and errors as in `checked_metadata`."""
+    """Read the tensors in `path` and their metadata; arguments and errors as in `checked_metadata`.
+
+    Every byte is checked if `check`, but in files of earlier versions, which wrote no sha256.
+    """
     metadata, names = checked_metadata(path, file_format, version, digest, remedy)
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in names}, metadata
+            tensors = {name: file.get_tensor(name) for name in names}
+        if check:
+            check_bytes(path, remedy)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({' '.join(str(error).split())}); {remedy}") from error
+    return tensors, {name: value for name, value in metadata.items() if name != SEAL}
 
 
 def checked_metadata(

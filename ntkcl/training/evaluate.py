@@ -17,7 +17,7 @@ from ntkcl.methods.learner import Learner
 from ntkcl.metrics.continual import run_metrics
 from ntkcl.progress import Report, shown
 from ntkcl.runs import Run
-from ntkcl.storage.files import write_atomically, write_json
+from ntkcl.storage.files import write_atomically, write_sealed_json
 from ntkcl.storage.provenance import provenance
 from ntkcl.tasks import Task, tasks_of
 from ntkcl.training.parts import backbone_of, new_learner, stream_of
@@ -51,7 +51,7 @@ def evaluate(run: Run, device: torch.device) -> dict:
         # gzip's header would hold the time and a name: without them, equal predictions are equal bytes
         table = gzip.compress(predictions.to_csv(index=False, float_format="%.6g").encode(), mtime=0)
         write_atomically(run.folder / "predictions.csv.gz", lambda path: path.write_bytes(table))
-        write_json(run.folder / "metrics.json", content)
+        write_sealed_json(run.folder / "metrics.json", content)
     return content
 
 

@@ -20,6 +20,7 @@ from ntkcl.metrics.continual import read_predictions
 from ntkcl.ntk import kernel, of_module
 from ntkcl.ntk.ridge import forecast
 from ntkcl.runs import resolve
+from ntkcl.storage.files import read_json, write_sealed_json
 from ntkcl.training.evaluate import evaluate
 from ntkcl.training.train import train_task
 from tests.helpers.learners import CPU
@@ -83,7 +84,7 @@ def test_measuring_leaves_numbers_and_arrays_next_to_the_metrics(measured):
 
 def test_equal_memory_gives_equal_bytes_and_less_memory_nearly_equal_numbers(measured, ntk_cl):
     content = measure(ntk_cl, CPU, MEMORY)
-    assert json.loads((measured / "kernel.json").read_text()) == json.loads(json.dumps(content))
+    assert read_json(measured / "kernel.json") == json.loads(json.dumps(content))
     for name in ("kernel.json", "kernel.safetensors"):
         assert (ntk_cl.folder / name).read_bytes() == (measured / name).read_bytes()
     frugal = measure(ntk_cl, CPU, MEMORY // 16)
@@ -134,7 +135,7 @@ def test_runs_in_bfloat16_are_measured_in_float32(tiny):
 
 def test_metrics_of_other_settings_are_refused(ntk_cl):
     path = ntk_cl.folder / "metrics.json"
-    path.write_text(path.read_text().replace(ntk_cl.digest, "0" * 12))
+    write_sealed_json(path, read_json(path) | {"digest": "0" * 12})
     with pytest.raises(UserError, match="computed with other settings"):
         measure(ntk_cl, CPU, MEMORY)
 

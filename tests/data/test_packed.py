@@ -78,7 +78,7 @@ def test_a_truncated_file_and_a_foreign_manifest_are_refused(tmp_path):
     manifest = tmp_path / "manifest.csv"
     rows = manifest.read_text().splitlines(keepends=True)
     manifest.write_text("".join(rows[:-1]))
-    with pytest.raises(UserError, match="does not match"):
+    with pytest.raises(UserError, match="does not belong"):
         read_images(tmp_path, "d", "")
     manifest.write_text("".join(rows))
     path.write_bytes(path.read_bytes()[:-16])

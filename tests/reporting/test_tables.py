@@ -22,6 +22,7 @@ from ntkcl.reporting.tables.model import COLUMNS
 from ntkcl.reporting.tables.terminal import show
 from ntkcl.reporting.tables.write import write_tables
 from ntkcl.runs import Run, run_folder
+from ntkcl.storage.files import read_json
 from tests.helpers.fake_study import BACKBONE, DATASET, REPORTS, write_run, write_yaml
 from tests.helpers.projects import clear_settings
 
@@ -261,6 +262,7 @@ def test_files_of_another_version_are_refused(study):
     path.write_text(json.dumps(run))
     aggregate(study)
     report = REPORTS / "metrics.json"
-    report.write_text(report.read_text().replace('"summaries"', '"summary"'))
+    content = read_json(report)
+    report.write_text(json.dumps({"summary": content.pop("summaries")} | content))
     with pytest.raises(UserError, match=r"^reports/metrics\.json does not fit .*run `ntkcl report aggregate STUDY`.*"):
         show()

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from ntkcl.errors import UserError
 from ntkcl.runs import resolve
@@ -34,6 +33,7 @@ from tests.helpers.interruptions import (
 )
 from tests.helpers.learners import CPU
 from tests.helpers.projects import working_in
+from tests.helpers.tensor_files import rewrite_tensors
 
 NTKCL_COMMAND = Path(sys.executable).with_name("ntkcl")
 
@@ -50,9 +50,7 @@ def test_a_signal_stops_training_after_the_step(tmp_path):
 
 def with_another_tensor(path: Path) -> None:
     """As an earlier version of the code may have written it."""
-    with safe_open(path, "pt") as file:
-        about = file.metadata()
-    save_file(load_file(path) | {"learner/more": torch.zeros(1)}, path, about)
+    rewrite_tensors(path, more=torch.zeros(1))
 
 
 def test_the_end_of_a_task_can_be_interrupted_too(tmp_path, monkeypatch):
@@ -76,10 +74,7 @@ def test_a_checkpoint_after_another_state_is_ignored(finished, capsys):
         train_task(run, 1, CPU, checkpoint_pause=0)
     saved = run.state_path(1).with_name("checkpoint.safetensors")
     assert saved.exists()
-    with safe_open(run.state_path(0), "pt") as file:
-        about = file.metadata()
-    tensors = load_file(run.state_path(0))
-    save_file(tensors | {"learner/prototypes": tensors["learner/prototypes"] + 1}, run.state_path(0), about)
+    rewrite_tensors(run.state_path(0), prototypes=load_file(run.state_path(0))["learner/prototypes"] + 1)
     train_task(run, 1, CPU)
     assert "checkpoint.safetensors was written with other earlier tasks" in capsys.readouterr().err
     assert not saved.exists()
@@ -115,12 +110,11 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_training_continues(tmp_path, 
     learn_second(path, "ntk_cl", interrupt_at=3, interval=0)
     before = path.read_bytes()
 
-    def full(self, content):
-        self.open("wb").write(content[:100])
+    def full(descriptor):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(os, "fsync", full)
         assert learn_second(path, "ntk_cl", interrupt_at=5, interval=0) is None
         assert "warning: cannot write" in capsys.readouterr().err
         with pytest.raises(UserError, match="No space left on device"):

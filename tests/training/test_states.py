@@ -7,16 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 
 from ntkcl.backbones.files import write_weights
+from ntkcl.data.prepared.manifest import content_digest, read_manifest
 from ntkcl.errors import UserError
 from ntkcl.runs import resolve
+from ntkcl.storage.tensor_bytes import SEAL
+from ntkcl.storage.tensors import write_tensors
 from ntkcl.training.loop import learn_task
 from ntkcl.training.parts import backbone_of, new_learner, stream_of
 from ntkcl.training.train import train_task
 from tests.helpers.learners import CPU
 from tests.helpers.projects import change
+from tests.helpers.tensor_files import rewrite_tensors
 
 
 @pytest.fixture
@@ -115,14 +119,9 @@ def test_a_state_of_another_task_or_run(run):
 
 
 def test_a_state_whose_tensors_do_not_fit(run):
-    with safe_open(run.state_path(0), "pt") as file:
-        metadata = file.metadata()
-    tensors = load_file(run.state_path(0))
-    tensors["learner/prototypes"] = torch.zeros(3, 3)
-    save_file(tensors, run.state_path(0), metadata)
+    rewrite_tensors(run.state_path(0), prototypes=torch.zeros(3, 3))
     assert "does not fit its method" in failure(run)
-    del tensors["learner/prototypes"]
-    save_file(tensors, run.state_path(0), metadata)
+    rewrite_tensors(run.state_path(0), without=("prototypes",))
     assert "names differ: prototypes" in failure(run)
 
 
@@ -134,9 +133,16 @@ def test_other_images_or_weights_than_those_learned_on_are_refused(run):
     path = Path("data/digits/manifest.csv")
     rows = path.read_text()
     path.write_text(rows.replace("train", "test", 1))
+    images = Path("data/digits/images.safetensors").read_bytes()
+    prepared_again = {"content": content_digest(*read_manifest(path, ""))}
+    with safe_open("data/digits/images.safetensors", "pt") as file:
+        metadata = json.loads(file.metadata()["ntkcl"])
+    del metadata[SEAL]
+    write_tensors(Path("data/digits/images.safetensors"), load(images), metadata | prepared_again)
     with pytest.raises(UserError, match="was learned on other images than those in data/digits"):
         train_task(run, 1, CPU)
     path.write_text(rows)
+    Path("data/digits/images.safetensors").write_bytes(images)
     weights = {name: tensor + 0.1 for name, tensor in load_file("backbones/vit_tiny.safetensors").items()}
     write_weights("vit_tiny", weights, {})
     with pytest.raises(UserError, match="was learned on other weights than those of vit_tiny"):

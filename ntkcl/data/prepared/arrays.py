@@ -63,6 +63,7 @@ def write_images(folder: Path, images: ImageSet | FileSet, metadata: dict[str, A
     metadata = {"format": FORMAT, "version": VERSION, "class_names": labels.class_names} | metadata
     if isinstance(images, ImageSet):
         checksums = list(_checksums(images.images))
+        metadata["content"] = content_digest(labels, checksums)
         write_tensors(folder / PIXELS, {"images": images.images.contiguous()}, metadata)
     else:
         checksums = write_packed(folder / PIXELS, images, metadata, threads)
@@ -84,13 +85,15 @@ def read_images(folder: Path, digest: str, remedy: str, check: bool = True) -> I
     path, manifest = folder / PIXELS, folder / MANIFEST
     metadata, tensors = checked_metadata(path, FORMAT, VERSION, digest, remedy)
     labels, checksums = read_manifest(manifest, remedy, metadata.get("class_names", ()))
+    if metadata.get("content") not in (None, content_digest(labels, checksums)):
+        raise UserError(f"{manifest} was damaged or edited: it does not belong to the images next to it; {remedy}")
     try:
         if "encoded" in tensors:
             encoded, spans = read_packed(path)
             if len(spans) != len(labels):
                 raise ValueError(f"{len(spans)} images, {len(labels)} rows")
             return PackedSet(labels, checksums, encoded, spans, remedy)
-        images = ImageSet(labels, read_tensors(path, FORMAT, VERSION, digest, remedy)[0]["images"], checksums)
+        images = ImageSet(labels, read_tensors(path, FORMAT, VERSION, digest, remedy, check)[0]["images"], checksums)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{manifest} does not match the images next to it ({error}); {remedy}") from error
     found = _checksums(images.images) if check else checksums

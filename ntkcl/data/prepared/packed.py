@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ntkcl.data.prepared.decoding import decode, picture_of, printable
-from ntkcl.data.prepared.manifest import Manifest
+from ntkcl.data.prepared.manifest import Manifest, content_digest
 from ntkcl.errors import UserError
 from ntkcl.progress import tracked
 from ntkcl.storage.files import write_atomically
@@ -89,7 +89,8 @@ def write_packed(path: Path, images: FileSet, metadata: dict[str, Any], threads:
     """
     count = len(images.manifest)
     spans, checksums = np.zeros((count, 2), np.int64), [""] * count
-    header_size = len(_header(10**15, spans, metadata)) + 8
+    unknown = metadata | {"content": "0" * 16}  # as long as the digest, which is known at the end
+    header_size = len(_header(10**15, spans, unknown)) + 8
     header_size -= header_size % 8  # the offset of tensors must be divisible by eight
 
     def write(temporary: Path) -> None:
@@ -106,7 +107,8 @@ def write_packed(path: Path, images: FileSet, metadata: dict[str, Any], threads:
             size = file.tell() - 8 - header_size
             file.write(spans.tobytes())
             file.seek(0)
-            file.write(header_size.to_bytes(8, "little") + _header(size, spans, metadata).ljust(header_size))
+            known = metadata | {"content": content_digest(images.manifest, checksums)}
+            file.write(header_size.to_bytes(8, "little") + _header(size, spans, known).ljust(header_size))
 
     write_atomically(path, write)
     return checksums

@@ -79,7 +79,7 @@ def load_images(name: str, check: bool = True) -> ImageSet | PackedSet:
     Raises:
         UserError: they are missing or damaged, or were created with other settings.
     """
-    remedy = f"run `ntkcl data prepare {name}` (or `snakemake --cores all data`)"
+    remedy = f"run `ntkcl data prepare {name}`"  # which makes all files again, where Snakemake has nothing to do
     return read_images(dataset_folder(name), dataset_digest(name), remedy, check)
 
 

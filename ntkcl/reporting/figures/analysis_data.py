@@ -13,6 +13,7 @@ from ntkcl.reporting.json_files import parsed
 from ntkcl.reporting.run_results import KernelMeasures, TaskForecast
 from ntkcl.reporting.study_comparison import StudyComparison
 from ntkcl.storage.files import read_json
+from ntkcl.storage.tensor_bytes import check_bytes
 
 Arrays = dict[str, np.ndarray]
 
@@ -72,14 +73,15 @@ def _read(path: Path) -> tuple[Arrays, list[TaskForecast]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
+    remedy = f"delete it and run `snakemake --cores all {path}`"
     try:
         arrays = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete it and measure the run again") from error
+        check_bytes(path, remedy)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); {remedy}") from error
     measures_path = path.with_name(KernelMeasures.file_name)
     if not measures_path.exists():
         return arrays, []
-    remedy = "delete it and measure the run again"
     measures = parsed(KernelMeasures, read_json(measures_path), measures_path, remedy)
     coupling = {"coupling": np.array(measures.coupling)} if measures.coupling else {}
     return coupling | arrays, measures.forecast or []
