@@ -4,21 +4,26 @@ import os
 import pickle
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torchvision
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ntkcl.data.prepared.prepare import load_images, prepare_dataset
 from ntkcl.data.sources.cifar100 import Options, make
+from ntkcl.data.sources.common.lists import _plain_lists
 from ntkcl.errors import UserError
 from ntkcl.runs import resolve
 from ntkcl.training.parts import stream_of
 from tests.helpers.dataset_server import BY_HAND, change, failure, prepared, publish
 from tests.helpers.http_server import Behaviour
-from tests.helpers.miniatures import MINIATURES, colour, eurosat, python2_pickle, tar
+from tests.helpers.miniatures import MINIATURES, colour, eurosat, picture, python2_pickle, tar, zipped
 
 
 @pytest.mark.parametrize("name", MINIATURES)
@@ -138,3 +143,24 @@ def test_another_root_folder_gives_the_same_split(project, server):
     first = prepared("eurosat", eurosat("2750"), server).manifest
     shutil.rmtree("downloads")
     assert prepared("eurosat", eurosat("EuroSAT_RGB"), server).manifest == first
+
+
+def test_the_older_archive_of_plantvillage_is_read_too(project, server):
+    """It has the images in the deeper folder only."""
+    miniature = MINIATURES["plantvillage"]()
+    deeper = {f"plantvillage/PlantVillage/{name}": name for name in miniature.images}
+    content = zipped((path, picture(name.partition("/")[0])) for path, name in deeper.items())
+    older = replace(miniature, files={"plantdisease.zip": content})
+    assert prepared("plantvillage", older, server).manifest.ids == sorted(miniature.images)
+
+
+NAMES = st.text("abcXYZ019_ ./,()+&'-:#!\"%{[]}*?|>@\\", min_size=1, max_size=12)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=5), st.integers(0, 3))
+def test_lists_are_read_as_a_parser_of_yaml_reads_them(names, target):
+    text = yaml.safe_dump({"data": [f"data/{name}" for name in names], "targets": [target] * len(names)})
+    for written in (text, text.replace("'", "")):
+        found = _plain_lists(written)
+        if found is not None:
+            assert found == {key: [str(value) for value in values] for key, values in yaml.safe_load(written).items()}

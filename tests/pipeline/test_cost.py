@@ -166,7 +166,7 @@ def test_the_plan_names_every_dataset_and_the_unknown(project):
     assert "710" in output
     assert "?" in CliRunner().invoke(main, ["plan", "quickstart"], catch_exceptions=False).output
     everything = cost.summary("paper", jobs_of("paper"))
-    assert everything.startswith("study paper: 90 runs, 0 done, now 710 training jobs, 245 million images to compute")
+    assert everything.startswith("study paper: 90 runs, 0 done, now 710 training jobs, 202 million images to compute")
     assert "plantvillage and vtab: download the files manually" in everything
     part = cost.summary("paper", [job for job in jobs_of("paper") if job[1].dataset == "cifar100"])
     assert "now 100 training jobs, 11 million images to compute, about 925 MB to download" in part

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ntkcl.data.prepared.arrays import FORMAT, MANIFEST, PIXELS, VERSION
+from ntkcl.data.prepared.arrays import FORMAT, MANIFEST, PIXELS, VERSION, ImageSet
 from ntkcl.data.prepared.manifest import read_manifest
+from ntkcl.data.prepared.packed import PackedSet
 from ntkcl.data.prepared.prepare import dataset_folder, load_images
 from ntkcl.data.sources.common.options import dataset_digest
 from ntkcl.errors import UserError
@@ -95,7 +96,17 @@ def verified(name: str, threads: int) -> bool:
                 damages += 1
                 print(f"{name}: {image}: {damage}")
     print(f"{name}: {len(ids)} images read, {damages} damaged")
+    print(f"{name}: {_in_both_splits(images)}")
     return not damages
+
+
+def _in_both_splits(images: ImageSet | PackedSet) -> str:
+    """Say how many test images have the very content of a training image; near-duplicates do not count."""
+    rows = list(zip(images.manifest.splits, images.checksums, images.manifest.ids, strict=True))
+    train = {checksum: image for split, checksum, image in rows if split == "train"}
+    both = [(image, train[checksum]) for split, checksum, image in rows if split == "test" and checksum in train]
+    example = f", as {both[0][0]} and {both[0][1]}" if both else ""
+    return f"{len(both)} test images have the content of a training image{example}"
 
 
 def _prepared_state(name: str) -> tuple[str, str]:

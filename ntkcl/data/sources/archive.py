@@ -33,6 +33,9 @@ class Options(Model):
     pattern: Annotated[str, with_groups("image", "class")] = Field(
         description="regular expression for the paths of images, with named groups"
     )
+    other_pattern: Annotated[str, with_groups("image", "class")] | None = Field(
+        None, description="the same for another layout of the archive, in use if no image matches `pattern`"
+    )
     archives: list[str] = Field(
         [], description="names of the archives among the dataset's files; by default all that are not lists"
     )
@@ -87,6 +90,8 @@ def _found(options: Options, files: Mapping[str, Path]) -> dict[str, Found]:
                     f"'{named['image']}'; make the pattern tell them apart"
                 )
             found[named["image"]] = Found(archive, member, named["class"], (named.get("split") or "").lower())
+    if not found and options.other_pattern:
+        return _found(options.model_copy(update={"pattern": options.other_pattern, "other_pattern": None}), files)
     if not found:
         raise UserError(f"no image in {', '.join(archives)} matches the pattern {options.pattern}; correct the pattern")
     if unknown := options.exclude.keys() - found.keys():

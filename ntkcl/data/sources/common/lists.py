@@ -1,7 +1,7 @@
 """Published lists of the images of a split: text files, and the YAML files of CODA-Prompt."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,9 @@ from pydantic import AfterValidator, Field
 from ntkcl.data.sources.common.archives import contents
 from ntkcl.errors import UserError, nearest
 from ntkcl.settings.models import Model
+
+PLAIN_NAME = re.compile(r"(\w+):\r?")
+PLAIN_ENTRY = re.compile(r"-\x20([\w./][\w./,()+&' -]*?)\r?")  # text that is the same in YAML, and no other type
 
 
 def with_groups(*groups: str) -> AfterValidator:
@@ -78,14 +81,31 @@ def _read(where: str, options: Lists, files: Mapping[str, Path]) -> tuple[list[s
         text = _content(where, files).decode()
         if not where.endswith((".yaml", ".yml")):
             lines = (line.strip() for line in text.splitlines())
-            return _images([line for line in lines if line and line[0] != "#"], where, options), []
-        read: dict[str, Any] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            return _images((line for line in lines if line and line[0] != "#"), where, options), []
+        read: dict[str, Any] = _plain_lists(text) or yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         entries, targets = read["data"], [int(target) for target in read["targets"]]
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, KeyError, TypeError, yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{where} is not a list of images ({' '.join(str(error).split())}); {_REMEDY}") from error
     if len(entries) != len(targets):
         raise UserError(f"{where} has {len(entries)} images and {len(targets)} targets; {_REMEDY}")
     return _images(entries, where, options), targets
+
+
+def _plain_lists(text: str) -> dict[str, list[str]] | None:
+    """Read YAML that is nothing but plain lists by name, as these files are; None if it is more than that.
+
+    A parser of YAML takes half a minute and a gigabyte for those of DomainNet.
+    """
+    lists: dict[str, list[str]] = {}
+    current: list[str] | None = None
+    for line in re.finditer(r"[^\n]+", text):
+        if (entry := PLAIN_ENTRY.fullmatch(line[0])) and current is not None:
+            current.append(entry[1].rstrip())
+        elif (name := PLAIN_NAME.fullmatch(line[0])) and name[1] not in lists:
+            current = lists[name[1]] = []
+        else:
+            return None
+    return lists
 
 
 def _content(where: str, files: Mapping[str, Path]) -> bytes:
@@ -99,11 +119,12 @@ def _content(where: str, files: Mapping[str, Path]) -> bytes:
     raise UserError(f"{files[file]} has no member '{member}'; {_REMEDY}")
 
 
-def _images(entries: list[str], where: str, options: Lists) -> list[str]:
-    pattern = re.compile(options.entry)
-    matches = [pattern.fullmatch(entry) for entry in entries]
-    if None in matches:
-        raise UserError(f"{where}: '{entries[matches.index(None)]}' does not match the pattern of entries; {_REMEDY}")
-    if not matches:
+def _images(entries: Iterable[str], where: str, options: Lists) -> list[str]:
+    pattern, names = re.compile(options.entry), []
+    for entry in entries:
+        if not (match := pattern.fullmatch(entry)):
+            raise UserError(f"{where}: '{entry}' does not match the pattern of entries; {_REMEDY}")
+        names.append(match["image"] + options.suffix)
+    if not names:
         raise UserError(f"{where} names no image; {_REMEDY}")
-    return [match["image"] + options.suffix for match in matches]
+    return names
