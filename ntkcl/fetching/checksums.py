@@ -112,6 +112,8 @@ def record(key: str, new: Record) -> None:
 def _records() -> dict[str, Record]:
     path = records_path()
     entries = read_json(path) if path.is_file() else {}
+    if not isinstance(entries, dict):
+        raise UserError(f"{path} has no records by file; restore it from git, or delete it")
     return {key: validated(Record, entry, f"{path}, {key}") for key, entry in entries.items()}
 
 

@@ -1,6 +1,8 @@
 """Trajectory files of the common layout, and the comparison with them (docs/trajectories.md)."""
 
 import json
+import struct
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
@@ -19,7 +21,10 @@ from ntkcl.tasks import Batches
 CPU = torch.device("cpu")
 LAYER_NORM_EPS = 1e-6
 # exceptions of numpy, timm and torch on other files
-NOT_A_TRAJECTORY = (LookupError, ValueError, TypeError, AssertionError, BadZipFile, EOFError, RuntimeError, OSError)
+NOT_A_TRAJECTORY = (
+    *(LookupError, ValueError, TypeError, AttributeError, AssertionError, ArithmeticError, RuntimeError),
+    *(OSError, EOFError, MemoryError, BadZipFile, zlib.error, struct.error),
+)
 
 
 class Trajectory:

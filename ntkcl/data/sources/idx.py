@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import math
 import zlib
 from collections.abc import Mapping
 from itertools import product
@@ -65,10 +66,10 @@ def _read(path: Path, sha256: str | None, dimensions: int) -> np.ndarray:
         raise UserError(f"{path} is not a whole gzip file ({error}); {remedy}") from error
     if sha256 not in (None, hashlib.sha256(content).hexdigest()):
         raise UserError(f"the content of {path} does not have the sha256 in the dataset's YAML; {remedy}")
-    sizes = np.frombuffer(content[4 : 4 + 4 * dimensions], ">u4").astype(int).tolist()
     start = 4 + 4 * dimensions
+    sizes = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
     expected = bytes([0, 0, UNSIGNED_BYTE, dimensions])
-    if content[:4] != expected or len(sizes) != dimensions or len(content) - start != int(np.prod(sizes, dtype=object)):
+    if content[:4] != expected or len(content) - start != math.prod(sizes):
         raise UserError(f"{path} is not an IDX file of bytes in {dimensions} dimensions; {remedy}")
     return np.frombuffer(content, np.uint8, offset=start).reshape(sizes).copy()
 
