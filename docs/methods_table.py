@@ -34,7 +34,7 @@ RULE = """
 Each file in `params/methods/` has the method's own released settings for each dataset, with their source. A dataset
 without released settings takes those of the dataset whose number of training images per class is nearest, as a ratio.
 The numbers are: CIFAR-100 500, ImageNet-R 120, ImageNet-A 30, DomainNet 980, Oxford Pets 100, EuroSAT 2000,
-PlantVillage 1100, VTAB 36, Kvasir 400.
+PlantVillage 1100, VTAB 36, Kvasir 800.
 
 The offline study uses a ViT of 4 blocks, 64 channels and 17 tokens. There, blocks are scaled by depth (4 of 12),
 numbers of prompt tokens by 0.4 and rounded up, and widths of adapters and hidden layers are 16. Batches have 32

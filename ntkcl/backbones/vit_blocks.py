@@ -1,7 +1,7 @@
 """A timm `VisionTransformer` taken in half blocks, so that modules can act between them without a rewritten ViT."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -33,6 +33,16 @@ def check(vit: "VisionTransformer") -> None:
         raise UserError("the backbone pools its tokens before the last norm; build it with global_pool='token'")
     if unexpected := {type(block).__name__ for block in vit.blocks if type(block) is not Block}:
         raise UserError(f"the backbone has blocks of type {', '.join(unexpected)}; choose one with timm's plain Block")
+
+
+def check_blocks(vit: "VisionTransformer", blocks: Iterable[int]) -> None:
+    """Make sure that `vit` has the blocks that settings name.
+
+    Raises:
+        UserError: it has fewer.
+    """
+    if (last := max(blocks, default=0)) >= len(vit.blocks):
+        raise UserError(f"the settings name block {last}, and the backbone has {len(vit.blocks)}, counted from 0")
 
 
 def token_count(vit: "VisionTransformer") -> int:

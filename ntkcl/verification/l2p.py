@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from ntkcl.tasks import Task, tasks_of
+from ntkcl.tasks import Task
 from ntkcl.verification.replay import Replay
 
 
@@ -51,9 +51,9 @@ class L2PReplay(Replay):
         if f"task{number}/scores_batchwise" in self.file.arrays:
             with_vote = self.learner.settings.model_copy(update={"batch_vote": "always"})
             own, self.learner.settings = self.learner.settings, with_vote
-            parts = [self.learner.scores(images[rows]) for rows in self._test_batches(task)]
+            parts = [self.learner.scores(images[rows]) for rows in self.test_batches(task)]
             self.file.compare("scores_batchwise", torch.cat(parts), f"task{number}/scores_batchwise")
-            self._compare_selected(images, f"task{number}/selected_batchwise", self._test_batches(task))
+            self._compare_selected(images, f"task{number}/selected_batchwise", self.test_batches(task))
             self.learner.settings = own
 
     def _compare_selected(self, images: Tensor, key: str, batches: list[Tensor]) -> None:
@@ -61,15 +61,6 @@ class L2PReplay(Replay):
         similarity = self.learner.pool.similarity(self.learner.backbone_forward(images)[1])
         chosen = torch.cat([self.learner.choose(similarity[rows]) for rows in batches])
         self.file.compare("selected", chosen.sort(1)[0], key, self.file[key].sort(1)[0])
-
-    def _test_batches(self, task: Task) -> list[Tensor]:
-        """Rows of the test images of each task by itself, in batches, as the released code evaluates."""
-        rows = torch.arange(len(self.test_labels))
-        batches = []
-        for each in tasks_of(self.meta["sizes"])[: task.index + 1]:
-            own = (self.test_labels >= each.first_class) & (self.test_labels < each.classes_learned)
-            batches += rows[own].split(self.meta["test_batch"])
-        return batches
 
 
 REPLAY = L2PReplay

@@ -119,6 +119,14 @@ class Replay:
         """The test images of the classes learned."""
         return self.test_images[self.test_labels < task.classes_learned]
 
+    def test_batches(self, task: Task) -> list[Tensor]:
+        """Rows of the test images of each task by itself, in batches, as the ports of L2P and DualPrompt evaluate."""
+        rows, batches = torch.arange(len(self.test_labels)), []
+        for each in tasks_of(self.meta["sizes"])[: task.index + 1]:
+            own = (self.test_labels >= each.first_class) & (self.test_labels < each.classes_learned)
+            batches += rows[own].split(self.meta["test_batch"])
+        return batches
+
     def scores_of(self, images: Tensor) -> Tensor:
         """Scores of images, which pass through the learner one by one."""
         return torch.cat([self.learner.scores(image[None]) for image in images])
