@@ -75,6 +75,9 @@ class Replay:
         for name, value in self.own(self.file.group(f"task{task.index}/start/")).items():
             tensors[name].copy_(value)
 
+    def begun(self, task: Task) -> None:
+        """Compare what the beginning of a task makes."""
+
     def features(self) -> None:
         """Compare the features of a few test images, with the tensors of the start of the first task."""
 
@@ -139,19 +142,24 @@ class Replay:
             kind.add_task(learner, added)
             with torch.no_grad():
                 self.start(added)
-                if not added.index and not self.variant:
+
+        def begin_task(begun: Task, images: GivenBatches, training: Training) -> None:
+            kind.begin_task(learner, begun, images, training)
+            with torch.no_grad():
+                self.begun(begun)
+                if not begun.index and not self.variant:
                     self.features()
 
         def end_task(ended: Task, images: GivenBatches) -> None:
             with torch.no_grad():
-                self._compare_trained(ended)
+                self.compare_trained(ended)
             kind.end_task(learner, ended, images)
 
-        learner.add_task, learner.end_task = add_task, end_task
+        learner.add_task, learner.begin_task, learner.end_task = add_task, begin_task, end_task
         learner.draw = lambda count: self.draw(task, learner.step)
 
     def _remove(self) -> None:
-        del self.learner.add_task, self.learner.end_task, self.learner.draw
+        del self.learner.add_task, self.learner.begin_task, self.learner.end_task, self.learner.draw
 
     def _images(self, task: Task) -> GivenBatches:
         labels = self.train_labels
@@ -164,7 +172,8 @@ class Replay:
                 return re.sub(pattern, replacement, name)
         raise ValueError(f"the learner has no tensor for '{name}'")
 
-    def _compare_trained(self, task: Task) -> None:
+    def compare_trained(self, task: Task) -> None:
+        """Compare all trained tensors."""
         prefix, tensors = f"{self.variant}task{task.index}/trained/", self.tensors()
         for name in self.file.group(prefix):
             for own_name, value in self.own({name: self.file[prefix + name]}).items():

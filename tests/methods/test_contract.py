@@ -26,7 +26,9 @@ from tests.helpers.learners import DEPTH, learn, learner_of, small_vit, task_ima
 
 SIZES = (2, 3, 2)
 TRAINING = Training(lr=0.01, epochs=2, batch_size=7)  # the last batch of tasks of 8 images has one image
-OPEN_ENDED: dict[str, dict] = {}  # settings for a stream of unknown length, where the defaults do not allow one
+OPEN_ENDED: dict[str, dict] = {
+    "coda_prompt": {"tasks": 2}
+}  # settings for a stream of unknown length, where the defaults do not allow one
 
 pytestmark = pytest.mark.parametrize("method", METHODS.names())
 
