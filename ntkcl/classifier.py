@@ -29,11 +29,14 @@ from ntkcl.settings.digest import digest_of
 from ntkcl.settings.models import Architecture, Preprocessing, Training
 from ntkcl.settings.validation import validated
 from ntkcl.storage.provenance import provenance
-from ntkcl.storage.tensors import read_tensors
+from ntkcl.storage.tensors import read_tensors, require
 from ntkcl.tasks import Task, tasks_of
 from ntkcl.training.loop import LossLog, learn_task
 from ntkcl.training.state import FORMAT, VERSION, model_config, restore_learner, write_state
 
+STATE_TYPES = {"model": dict, "seed": int, "classes": list, "task_sizes": list, "task": int, "tasks": int | None}
+MODEL_TYPES = {"learner": str, "settings": dict, "training": dict, "preprocessing": dict, "weights": str}
+MODEL_TYPES |= {"backbone": str | None}
 PREDICTED_TOGETHER = 64  # images
 
 
@@ -231,7 +234,9 @@ class Classifier:
         """
         path, remedy = Path(path), "give a file that Classifier.save or `ntkcl train` wrote"
         tensors, metadata = read_tensors(path, FORMAT, VERSION, None, remedy)
+        require(metadata, STATE_TYPES, path, remedy)
         model = metadata["model"]
+        require(model, MODEL_TYPES, path, remedy)
         vit = backbone or _find_backbone(path, model["backbone"], model["weights"])
         own = (model[name] for name in ("learner", "settings", "training", "preprocessing"))
         loaded = cls(vit, *own, metadata["seed"], device, threads)

@@ -14,7 +14,7 @@ from ntkcl.errors import UserError
 from ntkcl.settings.files import PARAMS, load_backbone
 from ntkcl.settings.models import Architecture
 from ntkcl.settings.validation import validated
-from ntkcl.storage.tensors import checked_metadata, read_tensors, write_tensors
+from ntkcl.storage.tensors import checked_metadata, read_tensors, require, write_tensors
 
 FORMAT = "ntkcl-backbone"
 VERSION = 3
@@ -56,6 +56,8 @@ def load_vit_file(path: Path) -> tuple[VisionTransformer, dict[str, Any]]:
     """
     remedy = "create it with `ntkcl backbone NAME` in a project folder"
     tensors, metadata = read_tensors(path, FORMAT, VERSION, None, remedy)
+    types = {"architecture": dict, "preprocessing": dict, "fingerprint": str, "backbone": str | None}
+    require(metadata, types, path, remedy)
     architecture = validated(Architecture, metadata["architecture"], f"{path}, architecture")
     return _filled(architecture, tensors, metadata, path, remedy), metadata
 

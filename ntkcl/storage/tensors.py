@@ -85,6 +85,17 @@ def checked_metadata(
     return metadata, names
 
 
+def require(metadata: dict[str, Any], types: dict[str, Any], path: Path, remedy: str) -> None:
+    """Make sure that the metadata of `path` have these keys, with values of these types.
+
+    Raises:
+        UserError: one is missing, or of another type.
+    """
+    for name, kind in types.items():
+        if not isinstance(metadata.get(name), kind):
+            raise UserError(f"{path} is damaged: its metadata have no valid '{name}'; {remedy}")
+
+
 def add_prefix(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Return `tensors` with `prefix` added to their names."""
     return {f"{prefix}/{name}": tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}

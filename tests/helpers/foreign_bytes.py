@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.torch import load, save
 
 from ntkcl.classifier import Classifier
 from ntkcl.data.loading.transforms import eval_transform, pixels
@@ -31,6 +32,7 @@ from ntkcl.reporting.run_results import RunMetrics
 from ntkcl.settings.files import load_dataset, load_method, load_study
 from ntkcl.settings.models import Preprocessing
 from ntkcl.storage.files import read_json, write_sealed_json
+from ntkcl.storage.tensor_bytes import SEAL
 from ntkcl.training.checkpoint import Checkpoints
 from ntkcl.verification.verify import verify_trajectory
 from tests.helpers.interruptions import METADATA, learn_second, learner_after_first
@@ -55,6 +57,8 @@ class Reader:
 
 def readers(folder: Path) -> dict[str, Reader]:
     """All readers, by name; `folder` is an empty folder that becomes the current one of a project."""
+    metrics, state, checkpoint = _metrics(folder), _state(folder), _checkpoint_bytes(folder)
+    unsealed = _json(read_json(folder / "m.json"))
     found = {
         "images": Reader(_image, _images()),
         "archives": Reader(lambda path: (list(members(path)), list(contents(path, {"a/x.txt"}))), _archives(), "a.zip"),
@@ -67,11 +71,18 @@ def readers(folder: Path) -> dict[str, Reader]:
         "backbones": Reader(
             lambda path: Classifier(path, "simplecil", device="cpu"), [SHIPPED.read_bytes()], "b.safetensors"
         ),
-        "metrics.json": Reader(lambda path: parsed(RunMetrics, read_json(path), path, "x"), [_metrics(folder)]),
+        "metrics.json": Reader(
+            lambda path: parsed(RunMetrics, read_json(path), path, "x"),
+            [metrics, unsealed],
+        ),
         "predictions": Reader(_predictions, [gzip.compress(PREDICTIONS.encode(), mtime=0)], "predictions.csv.gz"),
         "trajectories": Reader(verify_trajectory, [(REPOSITORY / "tests/trajectories/simplecil.npz").read_bytes()]),
-        "states": Reader(lambda path: Classifier.load(path, SHIPPED, device="cpu"), [_state(folder)], "s.safetensors"),
-        "checkpoints": Reader(_checkpoint, [_checkpoint_bytes(folder)], "c.safetensors"),
+        "states": Reader(
+            lambda path: Classifier.load(path, SHIPPED, device="cpu"),
+            [state, without_seal(state)],
+            "s.safetensors",
+        ),
+        "checkpoints": Reader(_checkpoint, [checkpoint, without_seal(checkpoint)], "c.safetensors"),
     }
     return found | _prepared(folder)
 
@@ -158,13 +169,13 @@ def _lists(path: Path) -> None:
 
 def _settings(path: Path) -> None:
     problems = []
-    for kind, load in (("studies", load_study), ("datasets", load_dataset), ("methods", load_method)):
+    for kind, load_settings in (("studies", load_study), ("datasets", load_dataset), ("methods", load_method)):
         target = Path("params", kind, "fuzzed.yaml")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
         clear_settings()
         try:
-            load("fuzzed")
+            load_settings("fuzzed")
         except UserError as error:
             problems.append(error)
     if len(problems) == 3:
@@ -208,6 +219,14 @@ def _state(folder: Path) -> bytes:
     model.learn([(Image.new("L", (8, 8), 60 * label), label) for label in (0, 1)])
     model.save(folder / "s.safetensors")
     return (folder / "s.safetensors").read_bytes()
+
+
+def without_seal(content: bytes) -> bytes:
+    """A tensor file as earlier versions wrote it, and as somebody may who wants to do harm."""
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    metadata = json.loads(header["__metadata__"]["ntkcl"])
+    metadata.pop(SEAL, None)
+    return save(load(content), {"ntkcl": json.dumps(metadata)})
 
 
 def _checkpoint_bytes(folder: Path) -> bytes:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from ntkcl.data.prepared.decoding import printable
 from ntkcl.data.prepared.manifest import Manifest
 from ntkcl.data.prepared.packed import FileSet
 from ntkcl.data.sources.common.options import Source
@@ -61,7 +62,7 @@ def _rows(table: Path) -> dict[int, dict[str, str]]:
     except (OSError, ValueError, csv.Error) as error:
         raise UserError(f"{table} cannot be read as a CSV file ({error}); save it again, in UTF-8") from error
     if sorted(columns) not in COLUMNS:
-        found = ", ".join(columns) or "none"
+        found = printable(", ".join(columns)) or "none"
         raise UserError(f"{table}: the columns must be path, label and, if wanted, split, not {found}; correct line 1")
     for line, row in rows.items():
         if None in row or not all(row.values()):

@@ -83,7 +83,7 @@ def _read(where: str, options: Lists, files: Mapping[str, Path]) -> tuple[list[s
             lines = (line.strip() for line in text.splitlines())
             return _images((line for line in lines if line and line[0] != "#"), where, options), []
         read: dict[str, Any] = _plain_lists(text) or yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        entries, targets = read["data"], [int(target) for target in read["targets"]]
+        entries, targets = list(read["data"]), [int(target) for target in read["targets"]]
     except (ValueError, KeyError, TypeError, yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{where} is not a list of images ({' '.join(str(error).split())}); {_REMEDY}") from error
     if len(entries) != len(targets):
@@ -122,7 +122,7 @@ def _content(where: str, files: Mapping[str, Path]) -> bytes:
 def _images(entries: Iterable[str], where: str, options: Lists) -> list[str]:
     pattern, names = re.compile(options.entry), []
     for entry in entries:
-        if not (match := pattern.fullmatch(entry)):
+        if not (match := pattern.fullmatch(str(entry))):
             raise UserError(f"{where}: '{entry}' does not match the pattern of entries; {_REMEDY}")
         names.append(match["image"] + options.suffix)
     if not names:
