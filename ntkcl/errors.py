@@ -5,7 +5,13 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """An error that the user can fix. Its text is one line: what, where, what to do. The command line exits with 1."""
+    """An error that the user can fix. Its text is one line: what, where, what to do. The command line exits with 1.
+
+    Line breaks, which names can have, become blanks.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(" ".join(text.splitlines()))
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

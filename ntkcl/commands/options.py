@@ -19,8 +19,7 @@ class Commands(click.Group):
         try:
             return super().invoke(context)
         except UserError as error:
-            lines = str(error).splitlines()  # names may have line breaks
-            click.echo(f"error: {' '.join(lines)}", err=True)
+            click.echo(f"error: {error}", err=True)
         except ModuleNotFoundError as error:
             click.echo(f"error: the package {error.name} is missing; install it with `make install`", err=True)
         sys.exit(1)

@@ -76,7 +76,7 @@ class Learner(nn.Module):
         self.first_class, self.classes_learned = task.first_class, task.classes_learned
 
     def epochs_of(self, task: Task, training: Training) -> int:
-        """Number of epochs of `task`."""
+        """Number of epochs of `task`: those of `training`, over which its schedule goes, or fewer."""
         return training.epochs_of(task)
 
     def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:

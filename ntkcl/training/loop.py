@@ -130,7 +130,7 @@ class _Training:
 
     def _run_epochs(self, images: TaskImages, on_epoch: OnEpoch) -> None:
         while self.epoch < self.epochs:
-            self.lr = scheduled_lr(self.training, self.task, self.epoch, self.epochs)
+            self.lr = scheduled_lr(self.training, self.task, self.epoch)
             set_lr(self.optimizer, self.lr)
             self._run_epoch(images)
             self._fetch_losses()

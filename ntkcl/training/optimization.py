@@ -28,15 +28,15 @@ def set_lr(optimizer: optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group.get("lr_factor", 1.0)
 
 
-def scheduled_lr(training: Training, task: Task, epoch: int, epochs: int) -> float:
-    """The learning rate of `epoch`, counted from 0, of the `epochs` of `task`.
+def scheduled_lr(training: Training, task: Task, epoch: int) -> float:
+    """The learning rate of `epoch`, counted from 0, of `task`, whose number of epochs is that of `training`.
 
     - cosine: half a cosine over the epochs, from the first value to `min_lr`, which it would reach after the last.
     - lagging_cosine: that of CODA-Prompt's code, lr cos(99 pi i / (200 (epochs - 1))) with i = max(epoch - 1, 0): its
       first value counts twice, so that it ends at 0.097 lr after 20 epochs.
     - multistep: lr * decay^n after n milestones.
     """
-    lr, lowest = training.lr_of(task), training.min_lr
+    lr, lowest, epochs = training.lr_of(task), training.min_lr, training.epochs_of(task)
     if training.schedule == "cosine":
         return lowest + (lr - lowest) * (1 + math.cos(math.pi * epoch / epochs)) / 2
     if training.schedule == "lagging_cosine":

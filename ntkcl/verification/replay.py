@@ -164,7 +164,9 @@ class Replay:
     def _images(self, task: Task) -> GivenBatches:
         labels = self.train_labels
         rows = ((labels >= task.first_class) & (labels < task.classes_learned)).nonzero()[:, 0]
-        return GivenBatches(self.learner, self.train_images, labels, self.epochs(task), rows, self.eval_batch_size)
+        return GivenBatches(
+            self.learner, self.train_images, labels, lambda: self.epochs(task), rows, self.eval_batch_size
+        )
 
     def _own_name(self, name: str) -> str:
         for pattern, replacement in self.names.items():

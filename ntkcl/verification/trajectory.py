@@ -4,7 +4,7 @@ import json
 import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from zipfile import BadZipFile
@@ -116,7 +116,7 @@ class GivenBatches:
         learner: the learner whose `epoch` is the present one.
         images: (N, C, H, W), all training images.
         labels: (N,).
-        epochs: for each epoch, the rows of each of its batches.
+        epochs: returns the rows of each batch of each epoch.
         rows: the rows of the task's images.
         eval_batch_size: of `eval_batches`.
     """
@@ -126,7 +126,7 @@ class GivenBatches:
         learner: Learner,
         images: Tensor,
         labels: Tensor,
-        epochs: list[list[Tensor]],
+        epochs: Callable[[], list[list[Tensor]]],
         rows: Tensor,
         eval_batch_size: int,
     ) -> None:
@@ -135,7 +135,7 @@ class GivenBatches:
 
     def train_batches(self, batch_size: int, skip: int = 0) -> Batches:
         """Pass over the batches of the learner's present epoch."""
-        return ((self.images[rows], self.labels[rows]) for rows in self.epochs[self.learner.epoch][skip:])
+        return ((self.images[rows], self.labels[rows]) for rows in self.epochs()[self.learner.epoch][skip:])
 
     def eval_batches(self) -> Batches:
         """Pass over the task's images once, in the order of the file."""

@@ -11,6 +11,7 @@ COUNTS = {  # trained by the last task, stored after it
     "coda_prompt": (384_000 + HEAD, 3_840_000 + HEAD),
     "dualprompt": (15_360 + 230_400 + 7_680 + HEAD, 15_360 + 230_400 + 7_680 + HEAD),
     "l2p": (10 * 5 * 768 + 10 * 768 + HEAD, 10 * 5 * 768 + 10 * 768 + HEAD),
+    "ovor": (107_520 + HEAD, 107_520 + HEAD),
     "simplecil": (0, 100 * 768),
     "vpt_nsp": (12 * 4 * 768 + 10 * 769, 12 * 4 * 768 + HEAD + COVARIANCES),
 }
