@@ -9,6 +9,7 @@ HEAD = 100 * 769
 COVARIANCES = 12 * (768**2 + 4**2)
 COUNTS = {  # trained by the last task, stored after it
     "coda_prompt": (384_000 + HEAD, 3_840_000 + HEAD),
+    "cprompt": (76_800 + 2 * 10 * 769 + 100 * 768, 10 * 76_800 + HEAD + 10 * 769 + 100 * 768),
     "dualprompt": (15_360 + 230_400 + 7_680 + HEAD, 15_360 + 230_400 + 7_680 + HEAD),
     "l2p": (10 * 5 * 768 + 10 * 768 + HEAD, 10 * 5 * 768 + 10 * 768 + HEAD),
     "ovor": (107_520 + HEAD, 107_520 + HEAD),
