@@ -77,12 +77,12 @@ def learn_task(
     learner.add_task(task)
     distributed.broadcast_parameters(learner)
     learner.eval()
-    learner.begin_task(task, images, training)
-    log = LossLog()
-    if learner.trained_parameters() and learner.epochs_of(task, training):
-        log = _Training(learner, task, training, checkpoints, batches_per_frozen_pass, compile_mode).run(
-            images, on_epoch
-        )
+    log, is_trained = LossLog(), bool(learner.trained_parameters() and learner.epochs_of(task, training))
+    with checkpoints.handle_signals() if checkpoints and is_trained else nullcontext():
+        learner.begin_task(task, images, training)
+        if is_trained:
+            steps = _Training(learner, task, training, checkpoints, batches_per_frozen_pass, compile_mode)
+            log = steps.run(images, on_epoch)
     learner.eval()
     learner.end_task(task, images)
     for old, old_images in earlier or ():
@@ -123,8 +123,7 @@ class _Training:
         """All epochs, or those that a checkpoint leaves."""
         if self.checkpoints and (saved := self.checkpoints.read(self.learner.own_tensors())):
             self._resume(*saved)
-        with self.checkpoints.handle_signals() if self.checkpoints else nullcontext():
-            self._run_epochs(images, on_epoch)
+        self._run_epochs(images, on_epoch)
         self.optimizer.zero_grad()
         return self.log
 

@@ -12,6 +12,7 @@ COUNTS = {  # trained by the last task, stored after it
     "cprompt": (76_800 + 2 * 10 * 769 + 100 * 768, 10 * 76_800 + HEAD + 10 * 769 + 100 * 768),
     "dualprompt": (15_360 + 230_400 + 7_680 + HEAD, 15_360 + 230_400 + 7_680 + HEAD),
     "l2p": (10 * 5 * 768 + 10 * 768 + HEAD, 10 * 5 * 768 + 10 * 768 + HEAD),
+    "l2p_pgp": (46_080 + HEAD, 46_080 + HEAD + 2 * 768**2),
     "ovor": (107_520 + HEAD, 107_520 + HEAD),
     "simplecil": (0, 100 * 768),
     "vpt_nsp": (12 * 4 * 768 + 10 * 769, 12 * 4 * 768 + HEAD + COVARIANCES),
