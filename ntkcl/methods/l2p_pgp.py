@@ -56,7 +56,8 @@ class L2PPGP(PromptPoolLearner):
         wanted, parts = self.backbone.embed_dim, []
         while sum(len(query) for _, query in parts) < wanted:
             for batch, labels in images.train_batches(MEMORY_BATCH):
-                outputs = batch if isinstance(batch, tuple) else self.backbone_forward(batch)
+                with self.autocast():
+                    outputs = batch if isinstance(batch, tuple) else self.backbone_forward(batch)
                 parts.append(
                     tuple(distributed.all_gather_rows(each.to(self.head.weight), len(labels)) for each in outputs)
                 )

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+ROUNDING = 1e-12  # of shares
+
 
 class GradientMemory(nn.Module):
     """An orthonormal basis of directions; the columns in use come first, zeros after them.
@@ -42,7 +44,7 @@ class GradientMemory(nn.Module):
         energies, total = values.square(), torch.linalg.svdvals(gram).square().sum()
         shares = 1 - energies.sum() / total + energies.cumsum(0) / total  # of the basis with one, two, ... vectors more
         below = int((shares < self.threshold).sum())
-        is_enough = bool(1 - energies.sum() / total >= self.threshold)
+        is_enough = bool(1 - energies.sum() / total >= self.threshold - ROUNDING)
         new = min(max(below, least) if is_first else 0 if is_enough else below + 1, len(gram) - count)
         self.basis[:, count : count + new] = directions[:, :new]
 

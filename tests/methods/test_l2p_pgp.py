@@ -1,5 +1,7 @@
 """L2P-PGP: projections of gradients, and the growth of their bases."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -33,7 +35,7 @@ def test_projections_are_idempotent_and_grow_by_at_most_the_components(space):
             projector = memory.projector()
             assert torch.allclose(projector @ projector, projector, atol=1e-10)
             assert torch.linalg.matrix_rank(projector) == memory.columns
-    for before, now in zip(columns, columns[1:], strict=False):
+    for before, now in pairwise(columns):
         assert 0 <= now[0] - before[0] <= 3 and 0 <= now[1] - before[1] <= 2
     assert space == "images" or columns[0][0] > 0
 
