@@ -1,7 +1,6 @@
 """The library for your own images: a classifier that learns new classes task after task."""
 
 import copy
-import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from ntkcl.errors import UserError
 from ntkcl.registry import METHODS
 from ntkcl.settings.digest import digest_of
 from ntkcl.settings.models import Architecture, Preprocessing, Training
-from ntkcl.settings.validation import validated
+from ntkcl.settings.validation import validated, whole_number
 from ntkcl.storage.provenance import provenance
 from ntkcl.storage.tensors import read_tensors, require
 from ntkcl.tasks import Task, tasks_of
@@ -76,7 +75,7 @@ class Classifier:
         device: str | torch.device = "auto",
         threads: int = 1,
     ) -> None:
-        seed, threads = _whole("seed", seed, 0), _whole("threads", threads, 1)
+        seed, threads = whole_number("seed", seed, 0), whole_number("threads", threads, 1)
         chosen = choose_device(device, wait=False)
         vit, self._backbone = open_backbone(backbone)
         learner = METHODS.load(method)
@@ -276,21 +275,6 @@ class Classifier:
                 self._random = random_state()
             finally:
                 torch.set_num_threads(threads)
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    """Return `value` as Python's int, also from numpy's.
-
-    Raises:
-        UserError: it is no whole number, or less than `least`.
-    """
-    try:
-        number = operator.index(value)
-    except TypeError as error:
-        raise UserError(f"{name} is {value!r}; give a whole number") from error
-    if not least <= number < 2**63:
-        raise UserError(f"{name} is {number}; give a number from {least} on")
-    return number
 
 
 def _find_backbone(path: Path, name: str | None, weights: str) -> Path:

@@ -1,5 +1,6 @@
 """Validation of settings, with errors of one line."""
 
+import operator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -33,6 +34,21 @@ def validated(model: type[ModelType], content: Any, where: str) -> ModelType:
             raise UserError(f"{where}: unknown key '{place}'; {hint}") from error
         message = first["msg"].removeprefix("Value error, ")
         raise UserError(f"{where}: {place + ': ' if place else ''}{message}") from error
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """Return `value` as Python's int, also from numpy's.
+
+    Raises:
+        UserError: it is no whole number, or less than `least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError as error:
+        raise UserError(f"{name} is {value!r}; give a whole number") from error
+    if not least <= number < 2**63:
+        raise UserError(f"{name} is {number}; give a number from {least} on")
+    return number
 
 
 def _fields_at(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
