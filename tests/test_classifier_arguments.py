@@ -1,4 +1,4 @@
-"""Arguments, labels and datasets that people give to the classifier: taken if they are clear, else refused in one line."""
+"""Arguments, labels and datasets that people give to the classifier: taken if they are clear, else refused."""
 
 from pathlib import Path
 
