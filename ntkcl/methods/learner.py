@@ -82,8 +82,8 @@ class Learner(nn.Module):
     def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:
         """Prepare the first step of a task; it may pass over the training `images`.
 
-        Called again when an interrupted task resumes. So compute only from the state before the task, or store results
-        as parameters or buffers.
+        Several processes draw the same random numbers here. Called again when an interrupted task resumes. So compute
+        only from the state before the task, or store results as parameters or buffers.
         """
 
     def begin_epoch(self, images: TaskImages) -> TaskImages:

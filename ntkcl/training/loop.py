@@ -79,7 +79,8 @@ def learn_task(
     learner.eval()
     log, is_trained = LossLog(), bool(learner.trained_parameters() and learner.epochs_of(task, training))
     with checkpoints.handle_signals() if checkpoints and is_trained else nullcontext():
-        learner.begin_task(task, images, training)
+        with distributed.shared_random_state():
+            learner.begin_task(task, images, training)
         if is_trained:
             steps = _Training(learner, task, training, checkpoints, batches_per_frozen_pass, compile_mode)
             log = steps.run(images, on_epoch)

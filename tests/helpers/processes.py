@@ -66,7 +66,9 @@ def in_the_users_program(rank: int, folder: str) -> None:
 
 
 def join(rank: int, count: int, port: int) -> None:
-    """Join the group as torchrun's processes do."""
+    """Join the group as torchrun's processes do; a single process, the test's own, keeps its environment."""
+    if count == 1:
+        return
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ[distributed.STARTED_BY_TORCHRUN] = "test"
     distributed.start(CPU)
