@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ntkcl.backbones.vit_blocks import Prefix, check_blocks, class_feature, embed, through_blocks
 from ntkcl.devices import distributed
+from ntkcl.errors import UserError
 from ntkcl.methods.learner import Learner, Tensors
 from ntkcl.peft.heads import GrowingLinear
 from ntkcl.peft.outliers import outliers_around, outliers_of_noise
@@ -76,9 +77,10 @@ class OVOR(Learner):
 
     def epochs_of(self, task: Task, training: Training) -> int:
         """All epochs; the first task has no warm-up, so it has fewer, on the same schedule."""
-        return training.epochs_of(task) - (
-            0 if task.index else min(self.settings.warm_up_epochs, training.epochs_of(task))
-        )
+        epochs, warm_up = training.epochs_of(task), self.settings.warm_up_epochs
+        if warm_up and warm_up >= epochs:
+            raise UserError(f"ovor has {warm_up} warm_up_epochs of {epochs} epochs; lower them, or raise epochs")
+        return epochs if task.index else epochs - warm_up
 
     def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:
         """Divide the epochs among the phases."""
@@ -109,7 +111,7 @@ class OVOR(Learner):
         noise = s.noise_scale * distributed.broadcast(self.noise(s.draws)).to(features)
         count = s.outliers_per_class * self.task.size
         choose = outliers_of_noise if s.outliers == "noise" else outliers_around
-        return choose(features, noise, s.neighbours, s.boundary_points)[:count]
+        return choose(features, noise, s.neighbours, s.boundary_points, count)
 
     def noise(self, count: int) -> Tensor:
         """Draw noise (count, d), standard normal."""

@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ntkcl.peft.outliers import kth_distances, outliers_around, outliers_of_noise
+from ntkcl.errors import UserError
+from ntkcl.peft.outliers import POINTS_AT_ONCE, kth_distances, outliers_around, outliers_of_noise
 from ntkcl.settings.models import Training
 from ntkcl.tasks import tasks_of
 from ntkcl.training.loop import learn_task
@@ -26,37 +27,52 @@ def learned(task=FIRST, epochs: int = 3, learner=None, **settings):
     return learner, log
 
 
-def test_epochs_with_outliers_change_the_head_alone():
-    before, _ = learned(epochs=2, outlier_epochs=0)
-    after, _ = learned(epochs=2, outlier_epochs=0)
-    assert torch.equal(before.general, after.general)
-    with_outliers, log = learned(epochs=4, outlier_epochs=2)
-    plain, _ = learned(epochs=4, outlier_epochs=0)
+def test_epochs_with_outliers_are_the_last():
+    _, log = learned(epochs=4, outlier_epochs=2)
     energies = [row[log.columns.index("huber_images")] for row in log.rows]
     assert not any(energies[:4]) and all(value > 0 for value in energies[4:])
-    assert not torch.equal(with_outliers.general, plain.general)  # two epochs fewer
-    assert not torch.equal(with_outliers.head.weight, plain.head.weight)
+
+
+def states_at_epochs(learner) -> list[dict[str, torch.Tensor]]:
+    """What the learner has at the beginning of each epoch, filled while it learns."""
+    seen, begin_epoch = [], learner.begin_epoch
+
+    def begin(images):
+        seen.append({name: tensor.clone() for name, tensor in learner.state().items()})
+        return begin_epoch(images)
+
+    learner.begin_epoch = begin
+    return seen
+
+
+def changes(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+
+
+HEAD = {"head.weight", "head.bias"}
 
 
 def test_prefixes_stay_while_there_are_outliers():
     learner = learner_of("ovor", 6, **SMALL | {"outlier_epochs": 1})
-    seen = []
-    begin_epoch = learner.begin_epoch
-    learner.begin_epoch = lambda images: (seen.append(learner.general.detach().clone()), begin_epoch(images))[1]
+    seen = states_at_epochs(learner)
     learned(learner=learner, epochs=3)
-    assert not torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
-    assert torch.equal(seen[2], learner.general)
+    assert changes(seen[0], seen[1]) == changes(seen[1], seen[2]) == HEAD | {"general", "expert"}
+    assert changes(seen[2], learner.state()) == HEAD
 
 
 def test_a_warm_up_trains_the_head_alone_and_the_first_task_has_none():
-    learner, log = learned(epochs=4, warm_up_epochs=2, outlier_epochs=0)
-    assert log.rows[-1][1] == 2  # epochs
-    before = learner.general.detach().clone()
-    learner.epochs_of = lambda task, training: 2
-    learned(SECOND, learner=learner, epochs=2)
-    assert learner.phases == ["warm_up"] * 2
-    assert torch.equal(learner.general, before)
-    assert learner.head.weight[2:].abs().sum() > 0
+    learner = learner_of("ovor", 6, **SMALL | {"warm_up_epochs": 2, "outlier_epochs": 0})
+    seen = states_at_epochs(learner)
+    learned(learner=learner, epochs=4)
+    assert len(seen) == 2 and changes(*seen) == HEAD | {"general", "expert"}
+    learned(SECOND, learner=learner, epochs=3)
+    assert changes(seen[2], seen[3]) == changes(seen[3], seen[4]) == HEAD
+    assert changes(seen[4], learner.state()) == HEAD | {"general", "expert"}
+
+
+def test_a_warm_up_leaves_an_epoch():
+    with pytest.raises(UserError, match="3 warm_up_epochs of 3 epochs; lower them"):
+        learned(epochs=3, warm_up_epochs=3)
 
 
 def test_without_energies_beyond_the_limits_the_loss_is_the_cross_entropy():
@@ -65,29 +81,40 @@ def test_without_energies_beyond_the_limits_the_loss_is_the_cross_entropy():
     assert all(row["total"] == row["cross_entropy"] for row in rows)
 
 
-def test_described_outliers_lie_around_boundary_points_and_are_distinct():
+def test_described_outliers_are_the_farthest_of_all_boundary_points_with_all_noise():
     torch.manual_seed(0)
-    features = F.normalize(torch.randn(40, 8, dtype=torch.float64), dim=1)
-    features[0] = -features[1:].mean(0) / features[1:].mean(0).norm()
+    features = 3 * torch.randn(40, 8, dtype=torch.float64)
     noise = 0.1 * torch.randn(12, 8, dtype=torch.float64)
-    found = outliers_around(features, noise, 5, 3)
-    assert len(found.unique(dim=0)) == 12
-    assert (torch.cdist(found, features).min(1)[0] < 1).all()
-    distances = kth_distances(F.normalize(found, dim=1), features, 5)
-    assert torch.equal(distances, distances.sort(descending=True)[0])
-    assert distances.mean() > kth_distances(features, features, 6).mean()
+    unit = F.normalize(features, dim=1)
+    alone = torch.cdist(unit, unit).sort(1)[0][:, 5]
+    boundary = features[alone.sort(descending=True)[1][:3]]
+    candidates = (boundary[:, None] + noise).flatten(0, 1)
+    distances = torch.cdist(F.normalize(candidates, dim=1), unit).sort(1)[0][:, 4]
+    expected = candidates[distances.sort(descending=True)[1]]
+    for count in (20, 36, 50):
+        found = outliers_around(features, noise, 5, 3, count)
+        assert torch.allclose(found, expected[:count])
+        assert len(found.unique(dim=0)) == len(found) == min(count, 36)
 
 
 def test_released_outliers_are_copies_of_the_noise():
     features, noise = torch.randn(20, 8), 0.1 * torch.randn(6, 8)
-    found = outliers_of_noise(features, noise, 5, 4)
+    found = outliers_of_noise(features, noise, 5, 4, 100)
     assert len(found) == 24 and len(found.unique(dim=0)) == 6
     assert torch.equal(found[0], found[3])
 
 
 @pytest.mark.parametrize("choose", [outliers_of_noise, outliers_around])
 def test_fewer_features_than_neighbours(choose):
-    assert choose(torch.randn(3, 8), torch.randn(5, 8), 50, 50).isfinite().all()
+    for features in (torch.randn(3, 8), torch.randn(1, 8)):
+        assert choose(features, torch.randn(5, 8), 50, 50, 100).isfinite().all()
+
+
+def test_distances_of_many_points_are_taken_in_parts():
+    torch.manual_seed(0)
+    points, features = torch.randn(2 * POINTS_AT_ONCE + 1, 4).double(), torch.randn(6, 4).double()
+    expected = torch.cdist(points, features).square().sort(1)[0][:, 2]
+    assert torch.allclose(kth_distances(points, features, 3), expected)
 
 
 def test_the_number_of_outliers_is_at_most_that_of_the_setting():
