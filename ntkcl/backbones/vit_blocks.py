@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -36,11 +37,14 @@ def check(vit: "VisionTransformer") -> None:
 
 
 def check_blocks(vit: "VisionTransformer", blocks: Iterable[int]) -> None:
-    """Make sure that `vit` has the blocks that settings name.
+    """Make sure that `vit` has the blocks that settings name, and that they name each once.
 
     Raises:
-        UserError: it has fewer.
+        UserError: it has fewer, or a block is named again.
     """
+    blocks = sorted(blocks)
+    if again := [block for block, following in pairwise(blocks) if block == following]:
+        raise UserError(f"the settings name block {again[0]} twice; name each block once")
     if (last := max(blocks, default=0)) >= len(vit.blocks):
         raise UserError(f"the settings name block {last}, and the backbone has {len(vit.blocks)}, counted from 0")
 

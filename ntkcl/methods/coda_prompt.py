@@ -1,6 +1,7 @@
 """CODA-Prompt, "COntinual Decomposed Attention-based Prompting" (Smith et al., CVPR 2023, arXiv 2211.13218)."""
 
-from typing import TYPE_CHECKING
+from itertools import product
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +35,11 @@ class CODAPrompt(Learner):
         prompt_length: Count = Field(8, description="keys and values of a prefix together")
         blocks: tuple[Block, ...] = Field((0, 1, 2, 3, 4), description="blocks with a prefix")
         orthogonality_weight: NotNegative = Field(0.0, description="weight of the penalty on dependent components")
+        orthogonalized: Literal["each_task", "once"] = Field(
+            "each_task",
+            description="each_task: new components are drawn when their task begins, orthogonal to all before; once: "
+            "those of all tasks before the first, as described",
+        )
         tasks: Count | None = Field(
             None, description="tasks that divide the pool; by default those of the stream, which must be known"
         )
@@ -49,9 +55,10 @@ class CODAPrompt(Learner):
         check_blocks(backbone, settings.blocks)
         self.keys, self.attention, self.prompts = (nn.ParameterList() for _ in range(3))
         self.head = GrowingLinear(backbone.embed_dim)
+        self.tasks_learned = 0
 
     def add_task(self, task: Task) -> None:
-        """Add the task's components, zero until it begins, and rows of the head for all planned classes."""
+        """Add components, zero until they are drawn, and rows of the head for all planned classes."""
         super().add_task(task)
         s, dim = self.settings, self.backbone.embed_dim
         tasks = s.tasks or task.stream_tasks
@@ -59,20 +66,26 @@ class CODAPrompt(Learner):
             raise UserError("coda_prompt divides its pool among all tasks; give their number, the setting tasks")
         if task.index >= tasks or s.pool_size < tasks:
             raise UserError(f"coda_prompt has {s.pool_size} components for {tasks} tasks; raise tasks or pool_size")
-        rows = s.pool_size // tasks
-        for components, shape in ((self.keys, ()), (self.attention, ()), (self.prompts, (s.prompt_length,))):
-            components.requires_grad_(False)
-            components.append(nn.Parameter(torch.zeros(len(s.blocks), rows, *shape, dim).to(self.head.weight)))
+        self.tasks_learned, rows = task.index + 1, s.pool_size // tasks
+        for parts, shape in ((self.keys, ()), (self.attention, ()), (self.prompts, (s.prompt_length,))):
+            while len(parts) < (tasks if s.orthogonalized == "once" else self.tasks_learned):
+                parts.append(nn.Parameter(torch.zeros(len(s.blocks), rows, *shape, dim).to(self.head.weight)))
+            parts.requires_grad_(False)[task.index].requires_grad_(True)
         self.head.grow_to(task.planned_classes)
 
     @torch.no_grad()
     def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:
-        """Draw the task's components, each nearly orthogonal to all before."""
+        """Draw new components, each nearly orthogonal to all before."""
+        if task.index and self.settings.orthogonalized == "once":
+            return
         for layer in range(len(self.settings.blocks)):
             for name in ("keys", "attention", "prompts"):
-                *old, new = (each[layer] for each in getattr(self, name))
-                normals = self.normals(name, layer, new.flatten(1).shape)
-                new.copy_(_orthogonal_rows([row.flatten() for each in old for row in each], normals).view_as(new))
+                parts = [each[layer] for each in getattr(self, name)]
+                old, new = parts[: task.index], parts[task.index :]
+                normals = self.normals(name, layer, torch.cat(new).flatten(1).shape)
+                drawn = _orthogonal_rows([row.flatten() for each in old for row in each], normals)
+                for part, rows in zip(new, drawn.chunk(len(new)), strict=True):
+                    part.copy_(rows.view_as(part))
 
     def normals(self, name: str, layer: int, shape: torch.Size) -> Tensor:
         """Draw what the new components of a block are made from: (components, width), standard normal."""
@@ -106,23 +119,25 @@ class CODAPrompt(Learner):
     def weights(self, layer: int, query: Tensor) -> Tensor:
         """The weights (B, components) of all components of a block: cos(q * A_i, K_i)."""
         with autocast(query.device, False):
-            keys, attention = (torch.cat([each[layer] for each in part]) for part in (self.keys, self.attention))
+            keys, attention = (self._components(parts, layer) for parts in (self.keys, self.attention))
             length = (query.square() @ attention.square().T).sqrt().clamp_min(SMALLEST_NORM)  # of q * A_i
             return query @ (attention * keys).T / (length * keys.norm(dim=1).clamp_min(SMALLEST_NORM))
 
+    def _components(self, parts: nn.ParameterList, layer: int) -> Tensor:
+        """Those of a block, of the tasks learned: (components, ...)."""
+        return torch.cat([each[layer] for each in list(parts)[: self.tasks_learned]])
+
     def _prefix(self, layer: int, query: Tensor) -> Prefix:
-        prompts = torch.cat([each[layer] for each in self.prompts])
         with autocast(query.device, False):
-            mixed = torch.tensordot(self.weights(layer, query), prompts, 1)
+            mixed = torch.tensordot(self.weights(layer, query), self._components(self.prompts, layer), 1)
         return Prefix(*mixed.chunk(2, 1))
 
     def _penalty(self) -> Tensor:
         """Sum over blocks, and over K, A and P, of the mean over entries of (B B^T - I)^2."""
         total = 0.0
-        for components in (self.keys, self.attention, self.prompts):
-            rows = torch.cat(list(components), 1).flatten(2)
-            identity = torch.eye(rows.shape[1]).to(rows)
-            total = total + (rows @ rows.transpose(1, 2) - identity).square().mean((1, 2)).sum()
+        for layer, parts in product(range(len(self.settings.blocks)), (self.keys, self.attention, self.prompts)):
+            rows = self._components(parts, layer).flatten(1)
+            total = total + (rows @ rows.T - torch.eye(len(rows)).to(rows)).square().mean()
         return total
 
 

@@ -55,6 +55,29 @@ def test_components_of_earlier_tasks_do_not_change(learner):
     assert not any(each.requires_grad for each in after)
 
 
+def test_a_pool_that_is_drawn_once_is_orthonormal_and_waits_for_its_tasks():
+    learner, tasks = learner_of("coda_prompt", orthogonalized="once", **SMALL), tasks_of([2, 2, 2])
+    learner.add_task(tasks[0])
+    learner.begin_task(tasks[0], task_images(range(2)), TRAINING)
+    rows = torch.cat(list(learner.prompts), 1).detach().flatten(2)
+    identity = torch.eye(6, dtype=torch.float64).expand(2, 6, 6)
+    assert torch.allclose(rows @ rows.transpose(1, 2), identity, atol=1e-12)
+    fresh = learner_of("coda_prompt", orthogonalized="once", **SMALL)
+    for index, task in enumerate(tasks):
+        before = {name: tensor.clone() for name, tensor in fresh.state().items()}
+        learn_task(fresh, task, task_images(range(2 * index, 2 * index + 2)), TRAINING)
+        after = fresh.state()
+        assert fresh.weights(0, torch.ones(1, 16, dtype=torch.float64)).shape == (1, 2 * index + 2)
+        if index:
+            changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+            own = {f"{name}.{index}" for name in ("keys", "attention", "prompts")}
+            assert changed == own | {"head.weight", "head.bias"}
+    again = learner_of("coda_prompt", orthogonalized="once", **SMALL)
+    again.load_state(fresh.state(), tasks)
+    images = task_images(range(6)).images
+    assert torch.equal(again.double().scores(images), fresh.scores(images))
+
+
 def test_weights_are_cosines_of_the_attended_query_and_the_keys(learner):
     query = torch.randn(3, 16, dtype=torch.float64)
     with torch.no_grad():
@@ -88,3 +111,8 @@ def test_the_number_of_tasks_must_be_known_and_kept():
 def test_an_odd_length_is_refused():
     with pytest.raises(ValidationError, match="prompt_length = 5 is odd"):
         learner_of("coda_prompt", prompt_length=5)
+
+
+def test_a_block_that_is_named_twice_is_refused():
+    with pytest.raises(UserError, match="the settings name block 1 twice"):
+        learner_of("coda_prompt", blocks=(1, 0, 1))
