@@ -120,7 +120,7 @@ class CODAPrompt(Learner):
         """The weights (B, components) of all components of a block: cos(q * A_i, K_i)."""
         with autocast(query.device, False):
             keys, attention = (self._components(parts, layer) for parts in (self.keys, self.attention))
-            length = (query.square() @ attention.square().T).sqrt().clamp_min(SMALLEST_NORM)  # of q * A_i
+            length = (query.square() @ attention.square().T).clamp_min(SMALLEST_NORM**2).sqrt()  # of q * A_i
             return query @ (attention * keys).T / (length * keys.norm(dim=1).clamp_min(SMALLEST_NORM))
 
     def _components(self, parts: nn.ParameterList, layer: int) -> Tensor:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ntkcl.backbones.vit_blocks import Prefix, check_blocks, class_feature, embed, through_blocks
 from ntkcl.devices import distributed
-from ntkcl.errors import UserError
 from ntkcl.methods.learner import Learner, Tensors
 from ntkcl.peft.heads import GrowingLinear
 from ntkcl.peft.outliers import outliers_around, outliers_of_noise
@@ -36,10 +35,10 @@ class OVOR(Learner):
         expert_blocks: tuple[Block, ...] = Field((2, 3, 4), description="blocks with a prefix of `expert_length`")
         expert_length: Count = Field(40, description="keys and values of these prefixes together")
         warm_up_epochs: int = Field(
-            0, ge=0, description="of a later task's epochs, the first: they train the head alone"
+            0, ge=0, description="of a later task's epochs, the first: they train the head alone; at most all but one"
         )
         outlier_epochs: int = Field(
-            4, ge=0, description="of a task's epochs, the last, with outliers; one epoch without them is left"
+            4, ge=0, description="of a task's epochs, the last, with outliers; one for the prefixes is left"
         )
         outliers: Literal["around_boundary", "noise"] = Field(
             "around_boundary", description="around_boundary: boundary points plus noise; noise: that alone, as released"
@@ -67,7 +66,7 @@ class OVOR(Learner):
         self.general = nn.Parameter(torch.rand(len(s.general_blocks), s.general_length, dim))
         self.expert = nn.Parameter(torch.rand(len(s.expert_blocks), s.expert_length, dim))
         self.head = GrowingLinear(dim)
-        self.phases: list[str] = []  # of the task's epochs
+        self.phases = ["normal"]  # of the task's epochs
 
     def add_task(self, task: Task) -> None:
         """Add rows of the head for all planned classes."""
@@ -77,14 +76,13 @@ class OVOR(Learner):
 
     def epochs_of(self, task: Task, training: Training) -> int:
         """All epochs; the first task has no warm-up, so it has fewer, on the same schedule."""
-        epochs, warm_up = training.epochs_of(task), self.settings.warm_up_epochs
-        if warm_up and warm_up >= epochs:
-            raise UserError(f"ovor has {warm_up} warm_up_epochs of {epochs} epochs; lower them, or raise epochs")
-        return epochs if task.index else epochs - warm_up
+        epochs = training.epochs_of(task)
+        return epochs if task.index else epochs - self._warm_up(epochs)
 
     def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:
         """Divide the epochs among the phases."""
-        epochs, warm_up = self.epochs_of(task, training), self.settings.warm_up_epochs if task.index else 0
+        epochs = self.epochs_of(task, training)
+        warm_up = self._warm_up(epochs) if task.index else 0
         last = max(0, min(self.settings.outlier_epochs, epochs - warm_up - 1))
         self.phases = ["warm_up"] * warm_up + ["normal"] * (epochs - warm_up - last) + ["outlier"] * last
 
@@ -141,7 +139,7 @@ class OVOR(Learner):
         s, logits = self.settings, self.training_logits(features[:1])
         cross_entropy = F.cross_entropy(logits, labels - self.first_class)
         of_images = of_outliers = cross_entropy.new_zeros(())
-        if self.phases and self.phases[self.epoch] == "outlier":
+        if self.phases[self.epoch] == "outlier":
             outliers = self._outliers_of_batch(features[1])
             energies = [-each.logsumexp(1) for each in (logits, self.training_logits((outliers,)))]
             excess = (energies[0] - s.image_energy).relu(), (s.outlier_energy - energies[1]).relu()
@@ -152,6 +150,10 @@ class OVOR(Learner):
     def scores_from_features(self, features: Tensors) -> Tensor:
         """Compute the logits (B, classes learned)."""
         return self.head(features[0])[:, : self.classes_learned]
+
+    def _warm_up(self, epochs: int) -> int:
+        """Epochs of the warm-up of a task with `epochs`, of which one is left."""
+        return max(0, min(self.settings.warm_up_epochs, epochs - 1))
 
     def _outliers_of_batch(self, place: Tensor) -> Tensor:
         """The outliers of a batch: `place` has its number and the number of batches, for each image."""

@@ -89,6 +89,16 @@ def test_weights_are_cosines_of_the_attended_query_and_the_keys(learner):
     assert found[0, 0] == pytest.approx(1)
 
 
+def test_components_of_zero_have_weights_and_gradients_of_zero(learner):
+    with torch.no_grad():
+        learner.attention[0].zero_()
+        learner.keys[0][:, 0].zero_()
+    weights = learner.weights(0, torch.randn(3, 16, dtype=torch.float64))
+    weights.sum().backward()
+    assert torch.equal(weights.detach(), torch.zeros(3, 2, dtype=torch.float64))
+    assert learner.attention[0].grad.isfinite().all() and learner.keys[0].grad.isfinite().all()
+
+
 def test_rows_of_the_head_of_earlier_classes_have_no_gradient(learner):
     learner.add_task(tasks_of([2, 2, 2])[1])
     images = task_images(range(2, 4))

@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from ntkcl.backbones.vit_blocks import in_precision
+from ntkcl.bench.memory import kept_for_backward
 from ntkcl.data.loading.batches import ArrayImages
 from ntkcl.methods.learner import Learner
 from ntkcl.registry import METHODS
 from ntkcl.settings.models import Training
 from ntkcl.tasks import Task, tasks_of
 from ntkcl.training.loop import learn_task
-from tests.helpers.interruptions import NEVER, OPTIMIZERS, kill, learn_second
+from tests.helpers.interruptions import FIRST, NEVER, OPTIMIZERS, kill, learn_second, new_learner, noise_images
 from tests.helpers.learners import DEPTH, learn, learner_of, small_vit, task_images
 
 SIZES = (2, 3, 2)
@@ -211,3 +212,11 @@ def test_bfloat16_is_near_float32_and_stays_inside_the_backbone(method):
 def test_unknown_settings_are_refused(method):
     with pytest.raises(ValidationError, match="no_such_setting"):
         METHODS.load(method).Settings(no_such_setting=1)
+
+
+def test_the_memory_of_a_step_is_known_from_shapes(method):
+    """As `ntkcl bench` computes it, after one epoch of a task."""
+    learner, training = new_learner(method)
+    learn_task(learner, FIRST, noise_images(FIRST), training.model_copy(update={"epochs": 1}))
+    if learner.trained_parameters():
+        assert kept_for_backward(learner.train(), torch.rand(5, 1, 8, 8), torch.tensor([0, 1, 0, 1, 0])) > 0

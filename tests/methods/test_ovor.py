@@ -4,7 +4,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ntkcl.errors import UserError
 from ntkcl.peft.outliers import POINTS_AT_ONCE, kth_distances, outliers_around, outliers_of_noise
 from ntkcl.settings.models import Training
 from ntkcl.tasks import tasks_of
@@ -70,9 +69,13 @@ def test_a_warm_up_trains_the_head_alone_and_the_first_task_has_none():
     assert changes(seen[4], learner.state()) == HEAD | {"general", "expert"}
 
 
-def test_a_warm_up_leaves_an_epoch():
-    with pytest.raises(UserError, match="3 warm_up_epochs of 3 epochs; lower them"):
-        learned(epochs=3, warm_up_epochs=3)
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_one_epoch_trains_the_prefixes_however_few_there_are(epochs):
+    learner, _ = learned(epochs=epochs, warm_up_epochs=2, outlier_epochs=3)
+    before = learner.state()["general"].clone()
+    learned(SECOND, learner=learner, epochs=epochs)
+    assert learner.phases == ["warm_up"] * (epochs - 1) + ["normal"]
+    assert not torch.equal(learner.general, before)
 
 
 def test_without_energies_beyond_the_limits_the_loss_is_the_cross_entropy():
