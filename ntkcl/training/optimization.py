@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import torch
 from torch import optim
 
 from ntkcl.settings.models import Training
@@ -18,6 +19,9 @@ def new_optimizer(groups: list[dict[str, Any]], training: Training, lr: float) -
         optimizer = optim.Adam(groups, lr, weight_decay=decay, fused=True)
     else:
         optimizer = optim.SGD(groups, lr, training.momentum, weight_decay=decay, fused=True)
+        if training.momentum:  # torch's fused step fails if a parameter has its first gradient after others had theirs
+            for parameter in (each for group in optimizer.param_groups for each in group["params"]):
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
     set_lr(optimizer, lr)
     return optimizer
 

@@ -8,22 +8,24 @@ from ntkcl.peft.outliers import POINTS_AT_ONCE, kth_distances, outliers_around, 
 from ntkcl.settings.models import Training
 from ntkcl.tasks import tasks_of
 from ntkcl.training.loop import learn_task
+from tests.helpers.interruptions import OPTIMIZERS
 from tests.helpers.learners import learner_of, task_images
 
 SMALL = dict(general_length=4, expert_length=4, neighbours=3, boundary_points=2, draws=6, outliers_per_class=2)
 FIRST, SECOND = tasks_of([2, 2])
 
 
-def training(epochs: int) -> Training:
-    return Training(optimizer="adam", lr=0.01, epochs=epochs, batch_size=4, schedule="lagging_cosine", weight_decay=0.1)
+def training(epochs: int, optimizer: str) -> Training:
+    rest = dict(lr=0.01, batch_size=4, schedule="lagging_cosine", weight_decay=0.1)
+    return Training(optimizer=optimizer, epochs=epochs, **rest)
 
 
-def learned(task=FIRST, epochs: int = 3, learner=None, **settings):
+def learned(task=FIRST, epochs: int = 3, learner=None, optimizer: str = "adam", **settings):
     """A learner after `task`, and the log."""
     learner = learner or learner_of("ovor", 6, **SMALL | settings)
     torch.manual_seed(1)
-    log = learn_task(learner, task, task_images(range(task.first_class, task.classes_learned)), training(epochs))
-    return learner, log
+    images = task_images(range(task.first_class, task.classes_learned))
+    return learner, learn_task(learner, task, images, training(epochs, optimizer))
 
 
 def test_epochs_with_outliers_are_the_last():
@@ -59,12 +61,13 @@ def test_prefixes_stay_while_there_are_outliers():
     assert changes(seen[2], learner.state()) == HEAD
 
 
-def test_a_warm_up_trains_the_head_alone_and_the_first_task_has_none():
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_a_warm_up_trains_the_head_alone_and_the_first_task_has_none(optimizer):
     learner = learner_of("ovor", 6, **SMALL | {"warm_up_epochs": 2, "outlier_epochs": 0})
     seen = states_at_epochs(learner)
-    learned(learner=learner, epochs=4)
+    learned(learner=learner, optimizer=optimizer, epochs=4)
     assert len(seen) == 2 and changes(*seen) == HEAD | {"general", "expert"}
-    learned(SECOND, learner=learner, epochs=3)
+    learned(SECOND, learner=learner, optimizer=optimizer, epochs=3)
     assert changes(seen[2], seen[3]) == changes(seen[3], seen[4]) == HEAD
     assert changes(seen[4], learner.state()) == HEAD | {"general", "expert"}
 
