@@ -21,6 +21,7 @@ REPORTS = [Path("reports") / name for name in ("metrics.json", "figures/accuracy
 TOUCH_COMMAND = (
     "from snakemake import cli; from snakemake.executors import touch; touch.Executor.SLEEPING_TIME = 0; cli.main()"
 )
+EVALUATED = ("metrics.json", "predictions.csv.gz")
 CLOCK_SECONDS = 2.0  # that clocks may differ
 OUTDATED_SECONDS = 946_684_800  # 2000-01-01, older than any result; a time of 0 does not make Snakemake rerun
 
@@ -64,13 +65,13 @@ def mark_up_to_date(study: str) -> str:
         UserError: Snakemake cannot record the results.
     """
     runs = runs_of(load_study(study))
-    for run in runs:
-        if not (run.folder / "predictions.csv.gz").exists():  # Snakemake does not look at it once its metrics exist
-            _outdate(run.folder / "metrics.json")
+    incomplete = [run for run in runs if not all((run.folder / name).exists() for name in EVALUATED)]
+    for run in incomplete:  # Snakemake does not look at predictions once the metrics exist
+        _outdate(run.folder / "metrics.json")
     unknown = [run for run in runs if not _is_known(run.folder / "metrics.json")]
-    states = [str(path) for run in runs if not (run.folder / "metrics.json").exists() for path in _states(run)]
+    states = [str(path) for run in incomplete for path in _states(run)]
     if not unknown:
-        if states:  # their run is not evaluated any more: its metrics were deleted
+        if states:  # of runs that are to be evaluated again
             _record(study, states)
         return ""
     current = [run for run in unknown if _is_of(run.folder / "metrics.json", run)]
