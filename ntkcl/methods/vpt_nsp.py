@@ -129,7 +129,8 @@ class VPTNSP(Learner):
         a is a head's query times its rows of the key weight. s is the head's attention to the prompts.
         """
         vit, found = self.backbone, []
-        (tokens,) = self.frozen_forward(images)
+        with self.autocast():
+            (tokens,) = self.frozen_forward(images)
         for index, block in enumerate(vit.blocks):
             with self.autocast():
                 prefix = token_prefix(vit, index, self.prompts[index])

@@ -191,7 +191,7 @@ def test_interrupted_anywhere_in_a_task_it_ends_with_the_same_bytes(
 
 
 def test_bfloat16_is_near_float32_and_stays_inside_the_backbone(method):
-    kind, scores, (task,), images = METHODS.load(method), [], tasks_of([3]), in_float32(task_images(range(3)))
+    kind, scores, tasks, images = METHODS.load(method), [], tasks_of([3, 3]), in_float32(task_images(range(6)))
     vit = small_vit(DEPTH).float()
     for parameter in vit.parameters():
         torch.nn.init.normal_(parameter, std=0.3)
@@ -199,7 +199,8 @@ def test_bfloat16_is_near_float32_and_stays_inside_the_backbone(method):
     for precision in ("float32", "bfloat16"):
         torch.manual_seed(4)
         learner = kind(in_precision(vit, precision), kind.Settings())
-        learn_task(learner, task, images, TRAINING)
+        for task in tasks:
+            learn_task(learner, task, in_float32(task_images(range(task.first_class, task.classes_learned))), TRAINING)
         assert all(feature.dtype == torch.float32 for feature in learner.extract_features(images.images))
         assert all(tensor.dtype == torch.float32 for tensor in learner.state().values())
         scores.append(learner.scores(images.images).detach())
