@@ -11,6 +11,7 @@ COUNTS = {  # trained by the last task, stored after it
     "coda_prompt": (384_000 + HEAD, 3_840_000 + HEAD),
     "cprompt": (76_800 + 2 * 10 * 769 + 100 * 768, 10 * 76_800 + HEAD + 10 * 769 + 100 * 768),
     "dualprompt": (15_360 + 230_400 + 7_680 + HEAD, 15_360 + 230_400 + 7_680 + HEAD),
+    "evoprompt": (884_736 + HEAD, 884_736 + HEAD + 46_272 + 100 * 768),
     "l2p": (10 * 5 * 768 + 10 * 768 + HEAD, 10 * 5 * 768 + 10 * 768 + HEAD),
     "l2p_pgp": (46_080 + HEAD, 46_080 + HEAD + 2 * 768**2),
     "ovor": (107_520 + HEAD, 107_520 + HEAD),
