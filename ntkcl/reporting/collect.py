@@ -14,6 +14,7 @@ import numpy as np
 from ntkcl.errors import UserError
 from ntkcl.metrics.statistics import summary
 from ntkcl.reporting.digest import report_digest
+from ntkcl.reporting.expected_numbers import expected_ranges
 from ntkcl.reporting.json_files import parsed
 from ntkcl.reporting.paper_numbers import paper_tables
 from ntkcl.reporting.run_results import RunMetrics, RunResult
@@ -77,6 +78,7 @@ def aggregate(
         missing=[str(folder.relative_to("runs")) for folder in folders if folder not in found],
         splits=splits,
         paper=[_with_provenance(table, found.values()) for table in paper],
+        expected=expected_ranges(study),
         summaries=summaries,
         means=_means(summaries),
     )

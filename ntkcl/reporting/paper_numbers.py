@@ -1,6 +1,5 @@
 """The published numbers of a paper, for comparison with the reproduced ones."""
 
-import csv
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,13 +7,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ntkcl.errors import UserError
+from ntkcl.reporting.csv_lines import Printed, csv_lines
 from ntkcl.reporting.study_metrics import PaperTable, PublishedMethod, PublishedNumber
 from ntkcl.settings.files import PARAMS, load_dataset
 from ntkcl.settings.models import Model, Name
 from ntkcl.settings.studies import PublishedTable, Study
-from ntkcl.settings.validation import validated
-
-Printed = Annotated[str, Field(pattern=r"^\d+(\.\d+)?$")]
 
 
 class Line(Model):
@@ -49,12 +46,7 @@ def paper_tables(study: Study, name: str) -> list[PaperTable]:
 
 
 def _read(path: Path) -> list[Line]:
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}; correct 'published' in the study") from error
-    lines = [validated(Line, row, f"{path}, line {number}") for number, row in enumerate(rows, start=2)]
+    lines = csv_lines(path, Line)
     cells = Counter((line.table, line.dataset, line.method, line.metric) for line in lines)
     if twice := [" ".join(cell) for cell, count in cells.items() if count > 1]:
         raise UserError(f"{path}: table {twice[0]} is listed twice; delete one line")

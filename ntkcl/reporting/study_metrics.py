@@ -97,6 +97,23 @@ class ReproducedTable(PaperTable):
     provenance: Provenance
 
 
+class ExpectedRange(Model):
+    """The range that a mean over seeds should be in, by what others report: `ntkcl.reporting.expected_numbers`."""
+
+    dataset: str
+    backbone: str
+    variant: str
+    metric: str
+    low: float
+    high: float
+    source: str
+
+    @property
+    def text(self) -> str:
+        """The range."""
+        return f"{self.low:.2f} to {self.high:.2f}"
+
+
 class StudyMetrics(Model):
     """The content of `reports/metrics.json`."""
 
@@ -109,6 +126,7 @@ class StudyMetrics(Model):
     missing: list[str] = Field(description="names of the runs that have not finished")
     splits: dict[str, str] = Field(description="digest of the split of each dataset that has runs")
     paper: list[ReproducedTable]
+    expected: list[ExpectedRange] = Field([], description="of the variants in the summaries")
     summaries: list[VariantSummary] = Field(description="in the study's order")
     means: dict[str, dict[str, float]] = Field(description="means by run and metric, which `dvc metrics` prints")
 

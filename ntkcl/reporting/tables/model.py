@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from ntkcl.reporting.study_metrics import Summary, VariantSummary
+from ntkcl.reporting.study_metrics import StudyMetrics, Summary, VariantSummary
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,19 @@ def reproduced_cells(
         return [Cell()] * len(columns)
     best = {} if row.is_joint else best
     return [_cell(row.metrics[column.metric], seeds, best.get(column.metric)) for column in columns]
+
+
+def expected_row(
+    study: StudyMetrics, variant: str, backbone: str, datasets: list[str], columns: list[Column]
+) -> list[Row]:
+    """Return a row with the ranges expected of a variant, none without any; `columns` are those of each dataset."""
+    ranges = {
+        (each.dataset, each.metric): each.text
+        for each in study.expected
+        if (each.variant, each.backbone) == (variant, backbone)
+    }
+    cells = [Cell(ranges.get((name, column.metric), "")) for name in datasets for column in columns]
+    return [Row("expected", cells, published=True)] if any(cell.mean for cell in cells) else []
 
 
 def best_of(rows: list[VariantSummary], columns: list[Column], seeds: int) -> dict[str, str | None]:

@@ -6,6 +6,10 @@ from ntkcl.reporting.tables.model import COLUMNS, PAPER_COLUMNS, Column
 
 PACKAGES = ("torch", "timm", "numpy", "ntkcl")  # the versions in the notes
 
+EXPECTED = (
+    "Expected, in italics: what the method's own paper, README or logs report, wider by two standard deviations, at "
+    "least one point; sources in params/published/expected.csv"
+)
 JOINT = (
     "{label}: one model trained on all classes at once, an upper bound; after each task it is tested on the classes "
     "learned so far, with their scores alone."
@@ -25,6 +29,9 @@ def notes_about(study: StudyMetrics, columns: list[Column], rows: list[VariantSu
     notes = [*meanings, *(JOINT.format(label=label) for label in joint)]
     if any(0 < len(row.seeds) < len(study.seeds) for row in rows):
         notes.append("n: the number of seeds where some are missing")
+    shown = {(row.variant, row.backbone, row.dataset) for row in rows}
+    if any((each.variant, each.backbone, each.dataset) in shown for each in study.expected):
+        notes.append(EXPECTED)
     return sentences(*notes, *provenance_note(study, provenance))
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from itertools import chain
 
 from ntkcl.reporting.study_metrics import PublishedMethod, ReproducedTable, StudyMetrics, VariantSummary
-from ntkcl.reporting.tables.model import PAPER_COLUMNS, Cell, Row, Table, best_of, reproduced_cells
+from ntkcl.reporting.tables.model import PAPER_COLUMNS, Cell, Row, Table, best_of, expected_row, reproduced_cells
 from ntkcl.reporting.tables.notes import commits_of, notes_about, seeds_note, sentences
 
 PAPER = "arXiv 2407.17120"
@@ -55,6 +55,7 @@ def _reproduced(
         by_dataset = {row.dataset: row for row in rows if row.variant == variant}
         cells = [reproduced_cells(by_dataset.get(name), PAPER_COLUMNS, seeds, best[name]) for name in paper.datasets]
         lines.append(Row(label, list(chain(*cells))))
+        lines += expected_row(study, variant, paper.backbone, paper.datasets, PAPER_COLUMNS)
     return lines
 
 

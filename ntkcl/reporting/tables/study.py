@@ -3,7 +3,7 @@
 from itertools import groupby
 
 from ntkcl.reporting.study_metrics import StudyMetrics, VariantSummary
-from ntkcl.reporting.tables.model import COLUMNS, Row, Table, best_of, reproduced_cells
+from ntkcl.reporting.tables.model import COLUMNS, Row, Table, best_of, expected_row, reproduced_cells
 from ntkcl.reporting.tables.notes import notes_of, seeds_note, sentences
 from ntkcl.reporting.tables.paper import paper_table
 
@@ -23,6 +23,7 @@ def _condition_table(study: StudyMetrics, rows: list[VariantSummary]) -> Table:
     for row in rows:
         section = joint if row.is_joint else compared
         section.append(Row(row.label, reproduced_cells(row, COLUMNS, seeds, best)))
+        section += expected_row(study, row.variant, row.backbone, [row.dataset], COLUMNS)
     note = sentences(first.dataset_note, f"Split {study.splits[first.dataset][:12]}")
     return Table(
         name=f"{first.dataset}-{first.backbone}".replace("_", "-"),

@@ -10,6 +10,7 @@ from rich.measure import Measurement
 from rich.table import Table as Grid
 from rich.text import Text
 
+from ntkcl.reporting.expected_numbers import verdicts
 from ntkcl.reporting.study_metrics import REPORTS, StudyMetrics, read_study_metrics
 from ntkcl.reporting.tables.markdown import text_cell
 from ntkcl.reporting.tables.model import MAX_COLUMNS, Cell, Column, Table
@@ -34,6 +35,8 @@ def show(reports: Path = REPORTS, console: Console | None = None) -> None:
             console.print(grid, "")
         console.print(*(Text(note, style="dim") for note in table.notes.values()), "", sep="\n")
     console.print(Text(notes_of(study), style="dim"), "", sep="\n")
+    if lines := verdicts(study):
+        console.print(*map(Text, lines), "", sep="\n")
     if study.missing:
         console.print(Text(_missing(study) + "\n"))
     for result, path in _paths(study, reports).items():
