@@ -38,8 +38,8 @@ PlantVillage 1100, VTAB 36, Kvasir 800.
 
 The offline study uses a ViT of 4 blocks, 64 channels and 17 tokens. There, blocks are scaled by depth (4 of 12),
 numbers of prompt tokens by 0.4 and rounded up, and widths of adapters and hidden layers are 16. Batches have 32
-images. Learning rates and epochs of NTK-CL, fine-tuning and joint training were chosen on validation images; those
-of the other methods are first guesses.
+images. Learning rates and epochs were chosen on validation images, nine candidates for each method
+([prompts](../prompts.md), [quickstart](../quickstart.md)); those of VPT-NSP are first guesses.
 """
 
 
