@@ -33,6 +33,8 @@ def test_lists_that_do_not_fit_the_archive_are_errors_that_name_an_image(project
         train.replace(b"data/imagenet-r/n02", b"elsewhere/n02", 1): "'elsewhere/n02.*' does not match the pattern",
         train.replace(b"targets", b"labels"): "imagenet-r_train.yaml is not a list of images",
         train + b"- 3\n": "24 images and 25 targets",
+        train.replace(b"n03594945/art_0", b"n01484850/art_0"): "n01484850/art_0.jpg' has the targets 4 and 0",
+        train.replace(b"targets:\n- 4\n", b"targets:\n- 4.5\n"): r"is not a list of images \(.*4\.5",
         b"data: []\ntargets: []": "names no image",
         b"<html>\n\t!": "not a list of images",
     }

@@ -59,13 +59,15 @@ def listed(options: Lists, files: Mapping[str, Path]) -> tuple[dict[str, str], d
     """Return the split of every listed image and, if the lists have targets, its target.
 
     Raises:
-        UserError: a list is missing or cannot be read, or an image is in both.
+        UserError: a list is missing or cannot be read, or an image is in both or has two targets.
     """
     splits: dict[str, str] = {}
     targets: dict[str, int] = {}
     for split, where in (("train", options.train), ("test", options.test)):
         names, numbers = _read(where, options, files)
-        targets |= zip(names, numbers, strict=False)
+        for name, number in zip(names, numbers, strict=False):
+            if targets.setdefault(name, number) != number:
+                raise UserError(f"{where}: '{name}' has the targets {targets[name]} and {number}; {_REMEDY}")
         if both := splits.keys() & set(names):
             raise UserError(f"{len(both)} images are in both {options.train} and {where}, as '{min(both)}'; {_REMEDY}")
         splits |= dict.fromkeys(names, split)
@@ -83,7 +85,7 @@ def _read(where: str, options: Lists, files: Mapping[str, Path]) -> tuple[list[s
             lines = (line.strip() for line in text.splitlines())
             return _images((line for line in lines if line and line[0] != "#"), where, options), []
         read: dict[str, Any] = _plain_lists(text) or yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        entries, targets = list(read["data"]), [int(target) for target in read["targets"]]
+        entries, targets = list(read["data"]), [int(str(target)) for target in read["targets"]]
     except (ValueError, KeyError, TypeError, yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{where} is not a list of images ({' '.join(str(error).split())}); {_REMEDY}") from error
     if len(entries) != len(targets):
