@@ -11,7 +11,7 @@ from ntkcl.settings.files import load_study
 from ntkcl.verification.verify import verify_trajectory
 
 ROOT = Path(__file__).parents[1]
-FINISHED_STUDIES = ("quickstart",)  # whose results stand in the documents
+FINISHED_STUDIES = ("quickstart", "prompts")  # whose results stand in the documents
 DATASET, BACKBONE = "cifar100", "vit_b16_in21k"  # of the numbers of parameters and passes
 HEAD = """# Methods
 
