@@ -35,7 +35,10 @@ class EvoPrompt(Learner):
 
         hidden: Count = Field(16, description="hidden nodes of the memory of a block")
         prompt_length: Count = Field(5, description="prompt tokens that join in each block")
-        fusion: Share = Field(0.5, description="alpha: weight of the trained memory in the average, and its range")
+        fusion: Share = Field(
+            0.5,
+            description="alpha: share of the trained memory in the average, from 0 to twice alpha by the use of a node",
+        )
         align_outputs: bool = Field(
             True, description="align the outputs of the memory as well, which are coordinates of prompt tokens"
         )
@@ -62,8 +65,7 @@ class EvoPrompt(Learner):
     def add_task(self, task: Task) -> None:
         """Add prototypes for the task's classes, and rows of the head for all planned classes."""
         super().add_task(task)
-        rows = self.class_prototypes.new_zeros(task.size, self.class_prototypes.shape[1])
-        self.class_prototypes = torch.cat((self.class_prototypes, rows))
+        self.class_prototypes = F.pad(self.class_prototypes, (0, 0, 0, task.size))
         self.head.grow_to(task.planned_classes)
 
     @torch.no_grad()

@@ -6,7 +6,9 @@ from torch import Tensor
 
 SMALLEST_NORM = SMALLEST_MASS = 1e-9
 SMALLEST_COLUMN = 1e-7
-MOST_ITERATIONS = 10**8  # of the network simplex; 3840 rows need some 10^5
+MOST_ITERATIONS = (
+    10**8
+)  # of the network simplex: no limit in practice, as a plan that is not the best would go unnoticed
 
 
 def transport_plan(rows: Tensor, reference: Tensor, as_trained: Tensor | None = None) -> Tensor:

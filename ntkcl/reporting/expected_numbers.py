@@ -12,7 +12,7 @@ from ntkcl.settings.models import Count, Model, Name
 from ntkcl.settings.studies import Study
 
 PATH = "published/expected.csv"
-LEAST_MARGIN = 1.0  # points: what seeds alone make of a run in most reports
+LEAST_MARGIN = 1.0  # points, where no deviation is reported or it is small
 DEVIATIONS = 2
 FAR = 3.0  # points outside a range, from which on something is probably wrong
 
@@ -57,7 +57,7 @@ def expected_ranges(study: Study) -> list[ExpectedRange]:
 
 
 def verdicts(study: StudyMetrics) -> list[str]:
-    """Say for each range whether the mean of the finished runs lies in it, first of those far outside."""
+    """Say for each range whether the mean of the finished runs lies in it; those farthest outside come first."""
     means = {
         (row.dataset, row.backbone, row.variant, metric): (row, value.mean)
         for row in study.summaries
@@ -69,8 +69,8 @@ def verdicts(study: StudyMetrics) -> list[str]:
         if (key := (each.dataset, each.backbone, each.variant, each.metric)) in means:
             row, mean = means[key]
             outside = max(each.low - mean, mean - each.high, 0.0)
-            where = "as expected" if not outside else "above" if mean > each.high else "below"
-            place = where if not outside else f"{outside:.2f} {where} what is expected"
+            side = "above" if mean > each.high else "below"
+            place = f"{outside:.2f} {side} what is expected" if outside else "as expected"
             advice = "; look at its settings, data and weights" if outside > FAR else ""
             name = f"{row.label}, {row.dataset_label}, {row.backbone_label}"
             metric = each.metric.replace("_", " ")

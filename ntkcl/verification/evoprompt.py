@@ -60,20 +60,18 @@ class EvoPromptReplay(Replay):
     def compare_trained(self, task: Task) -> None:
         """Compare also what the end of the task makes of them: activations, plans, aligned maps."""
         super().compare_trained(task)
-        names = ("inner", "outer")
-        activations = self.learner.activations(self._images(task))
-        self._compare(task, "activation", dict(zip(names, activations, strict=True)))
+        activations = dict(zip(MAPS, self.learner.activations(self._images(task)), strict=True))
+        self._compare(task, "activation", activations)
         if not task.index:
             return
         blocks = [self.learner.aligned(block) for block in range(len(self.learner.inner))]
         plans, aligned = (
-            {name: [each[part][index] for each in blocks] for index, name in enumerate(names)} for part in (0, 1)
+            {name: [each[part][index] for each in blocks] for index, name in enumerate(MAPS)} for part in (0, 1)
         )
         self._compare(task, "transport", plans)
         self._compare(task, "aligned", aligned)
         attributions = {
-            name: [plan.T @ each for plan, each in zip(plans[name], activations[index], strict=True)]
-            for index, name in enumerate(names)
+            name: [plan.T @ each for plan, each in zip(plans[name], activations[name], strict=True)] for name in MAPS
         }
         self._compare(task, "attribution", attributions)
 

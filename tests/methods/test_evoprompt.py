@@ -65,7 +65,7 @@ def test_the_first_task_keeps_its_trained_memory_and_the_second_lies_between_two
     learner, trained = learned()
     assert torch.equal(learner.inner, trained[0]) and torch.equal(learner.outer, trained[1])
     before = learner.inner.detach().clone()
-    learner, trained = learned((SECOND,), learner, fusion=0.5)
+    learner, trained = learned((SECOND,), learner)
     learner.inner.data, learner.outer.data, merged = trained[0], trained[1], learner.inner.detach().clone()
     for block in range(3):
         aligned = learner.aligned(block)[1][0].detach()
@@ -108,8 +108,9 @@ def test_without_one_image_that_is_right_all_images_count():
 
 def test_outputs_stay_in_their_places_if_only_hidden_nodes_are_aligned():
     learner, _ = learned((FIRST, SECOND), align_outputs=False)
-    plans, _ = learner.aligned(0)
+    plans, (_, outer) = learner.aligned(0)
     assert torch.equal(plans[1], torch.eye(32, dtype=torch.float64))
+    assert torch.equal(outer, learner.outer[0] @ plans[0])
 
 
 def test_sequences_grow_by_a_prompt_in_each_block():

@@ -1,95 +1,20 @@
-"""The tangent kernel: three ways to the same numbers."""
+"""The tangent kernel: exact ways to the same numbers."""
 
-import math
-from functools import cache
 from itertools import pairwise
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor, nn
-from torch.func import jacrev, vmap
 
-from ntkcl.analysis.learner_functions import Logits, Scores
-from ntkcl.methods.learner import Learner
-from ntkcl.ntk import Outputs, blocks, kernel, kernel_product, of_module, projected_kernel, projection_error
+from ntkcl.ntk import Outputs, blocks, kernel, kernel_product, of_module
 from ntkcl.ntk.jacobian import plan, rows_of
 from ntkcl.ntk.matvec import step_of
-from ntkcl.ntk.projection import Signs
 from ntkcl.ntk.structure import structure_of
-from tests.helpers.learners import finetuning, learn, ntk_cl, task_images
+from tests.helpers.kernels import AMPLE, TINY, by_torch, close, mlp, of_learner, sum_over_classes
+from tests.helpers.learners import ntk_cl
 
-TINY, AMPLE = 1, 1 << 30  # bytes
 METHODS = ("jacobian", "matvec")
-
-
-def by_torch(parameters, left: Outputs, right: Outputs | None = None) -> Tensor:
-    """The full kernel by plain torch.func."""
-    rows = [plain_jacobian(parameters, outputs) for outputs in (left, right or left)]
-    return torch.einsum("acp,bdp->acbd", *rows)
-
-
-def plain_jacobian(parameters, outputs: Outputs) -> Tensor:
-    """(N, C, P)."""
-
-    def of_one(parameters, *inputs):
-        return Outputs(outputs.function, tuple(x[None] for x in inputs)).at(parameters)[0]
-
-    jacobian = vmap(jacrev(of_one), (None, *(0 for _ in outputs.inputs)))(parameters, *outputs.inputs)
-    return torch.cat([part.flatten(2) for part in jacobian.values()], 2)
-
-
-def sum_over_classes(full: Tensor) -> Tensor:
-    return torch.einsum("acbc->ab", full)
-
-
-def close(values: Tensor, expected: Tensor) -> bool:
-    bound = 1e-8 * float(expected.abs().max())
-    return values.shape == expected.shape and float((values - expected).abs().max()) <= bound
-
-
-def mlp(inputs: int = 3) -> tuple[dict[str, Tensor], Outputs]:
-    torch.manual_seed(3)
-    module = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).double()
-    return of_module(module, (torch.randn(inputs, 4, dtype=torch.float64),))
-
-
-@cache
-def learned(make) -> Learner:
-    """A learner after three tasks, with random values (where some parameters would be zero and have no effect)."""
-    learner = make(depth=2)
-    learn(learner, sizes=(1, 2, 2))
-    torch.manual_seed(4)
-    for parameter in learner.trained_parameters():
-        nn.init.normal_(parameter, std=0.3)
-    return learner.eval()
-
-
-def of_learner(make, proxies: bool = False) -> tuple[dict[str, Tensor], Outputs]:
-    """Scores of five classes, or the logits of the last task's two, for three images."""
-    learner = learned(make)
-    inputs = learner.frozen_forward(task_images(range(3), per_class=1).images)
-    return of_module((Logits if proxies else Scores)(learner), inputs)
-
-
-CASES = {"mlp": mlp, "ntk_cl": lambda: of_learner(ntk_cl), "finetuning": lambda: of_learner(finetuning)}
-
-
-@pytest.fixture(scope="module", params=CASES)
-def case(request):
-    """Parameters, outputs and their kernel."""
-    parameters, outputs = CASES[request.param]()
-    return parameters, outputs, by_torch(parameters, outputs)
-
-
-@pytest.fixture(scope="module")
-def different_sides():
-    """Parameters, scores of all tasks, logits of the last one, which have proxies of their own, and their kernel."""
-    parameters, scores = of_learner(ntk_cl)
-    logits = of_learner(ntk_cl, proxies=True)[1][:2]
-    return parameters, scores, logits, by_torch(parameters, scores, logits)
 
 
 def test_of_a_linear_map_it_is_the_gram_matrix():
@@ -255,61 +180,3 @@ def test_wrong_functions_and_inputs_are_told():
         kernel({"w": torch.randn(4)}, Outputs(lambda p, inputs: inputs[0] @ p["w"], (x,)))
     with pytest.raises(ValueError, match=r"these have \[3, 2\]"):
         Outputs(lambda p, inputs: inputs[0], (x, x[:2]))
-
-
-def test_projection_is_within_its_bound_in_nearly_all_draws(case):
-    """All entries at once; the bound may fail in 1 of 20 draws, and is far from doing so."""
-    parameters, outputs, expected = case
-    worst = []
-    for seed in range(20 if len(parameters) < 10 else 3):  # a learner's take long
-        estimate = projected_kernel(parameters, outputs, dimension=500, seed=seed, failure=0.05)
-        worst.append(float(((estimate.kernel - expected).abs() / estimate.error).max()))
-    assert sum(ratio > 1 for ratio in worst) <= 1
-    assert max(worst) > 0.05  # nor does it say nothing
-    estimate = projected_kernel(parameters, outputs, summed=True, dimension=500)
-    assert ((estimate.kernel - sum_over_classes(expected)).abs() <= estimate.error).all()
-
-
-def test_projection_has_the_kernel_as_its_mean():
-    parameters, outputs = mlp(inputs=3)
-    exact = by_torch(parameters, outputs)
-    draws = torch.stack([projected_kernel(parameters, outputs, dimension=200, seed=seed).kernel for seed in range(150)])
-    spread = draws.std(0) / math.sqrt(len(draws))
-    assert ((draws.mean(0) - exact).abs() <= 5 * spread + 1e-12).all()
-
-
-def test_projection_of_different_sides_and_functions(different_sides):
-    parameters, scores, logits, expected = different_sides
-    estimate = projected_kernel(parameters, scores, logits, dimension=2000, memory=TINY)
-    assert ((estimate.kernel - expected).abs() <= estimate.error).all()
-
-
-def test_projection_follows_from_its_seed():
-    parameters, outputs = of_learner(finetuning)
-    first, again, other = (projected_kernel(parameters, outputs, dimension=900, seed=s).kernel for s in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.allclose(first, other)
-    frugal = projected_kernel(parameters, outputs, dimension=900, seed=0, memory=TINY).kernel
-    assert close(frugal, first)
-
-
-@given(height=st.integers(1, 50), width=st.integers(1, 40), seed=st.integers(0, 5))
-@settings(max_examples=30, deadline=None)
-def test_signs_are_signs(height, width, seed):
-    signs = torch.cat(list(Signs({"a": height, "b": 2}, width, seed).slices()))
-    assert signs.shape == (height + 2, width)
-    assert (signs.abs() == 1).all()
-
-
-def test_signs_are_balanced_and_independent():
-    signs = torch.cat(list(Signs({"a": 20_000}, 24, 0).slices())).double()
-    assert ((signs.T @ signs / len(signs) - torch.eye(24)).abs() < 5 / math.sqrt(len(signs))).all()
-    assert (signs.mean(0).abs() < 5 / math.sqrt(len(signs))).all()
-
-
-def test_the_projections_error_solves_its_equation():
-    eps = projection_error(4096, 1000, 0.01)
-    assert 4 * 1000 * math.exp(-4096 * (eps**2 / 4 - eps**3 / 6)) == pytest.approx(0.01, rel=1e-6)
-    with pytest.raises(ValueError, match="take 155 or more"):
-        projection_error(100, 1000, 0.01)
-    assert projection_error(155, 1000, 0.01) < 1
