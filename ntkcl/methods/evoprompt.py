@@ -36,8 +36,7 @@ class EvoPrompt(Learner):
         hidden: Count = Field(16, description="hidden nodes of the memory of a block")
         prompt_length: Count = Field(5, description="prompt tokens that join in each block")
         fusion: Share = Field(
-            0.5,
-            description="alpha: share of the trained memory in the average, from 0 to twice alpha by the use of a node",
+            0.5, description="alpha: share of the trained memory in the average; 0 to 2 alpha, by the use of a node"
         )
         align_outputs: bool = Field(
             True, description="align the outputs of the memory as well, which are coordinates of prompt tokens"

@@ -26,7 +26,6 @@ def csv_lines(path: Path, kind: type[Line]) -> list[Line]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
     except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror}; restore it, or correct 'published' in the study"
-        ) from error
+        remedy = "restore it, or correct 'published' in the study"
+        raise UserError(f"cannot read {path}: {error.strerror}; {remedy}") from error
     return [validated(kind, row, f"{path}, line {number}") for number, row in enumerate(rows, start=2)]
