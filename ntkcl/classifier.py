@@ -31,7 +31,15 @@ from ntkcl.storage.provenance import provenance
 from ntkcl.storage.tensors import read_tensors, require
 from ntkcl.tasks import Task, tasks_of
 from ntkcl.training.loop import LossLog, learn_task
-from ntkcl.training.state import FORMAT, VERSION, model_config, restore_learner, write_state
+from ntkcl.training.state import (
+    FORMAT,
+    VERSION,
+    model_config,
+    next_task_path,
+    read_next_task,
+    restore_learner,
+    write_state,
+)
 
 STATE_TYPES = {"model": dict, "seed": int, "classes": list, "task_sizes": list, "task": int, "tasks": int | None}
 MODEL_TYPES = {"learner": str, "settings": dict, "training": dict, "preprocessing": dict, "weights": str}
@@ -250,6 +258,8 @@ class Classifier:
         with loaded._isolated():
             unknown = dict(count=None, stream_tasks=None, stream_classes=None)
             learned = [task.model_copy(update=unknown | loaded._planned) for task in tasks_of(loaded.task_sizes)]
+            if next_task_path(path).is_file():
+                tensors |= read_next_task(path, loaded._learner, tensors, metadata, remedy)
             restore_learner(loaded._learner, tensors, learned, f"{path} does not fit its method", remedy)
             loaded._learner.to(loaded.device).eval()
         return loaded

@@ -45,7 +45,7 @@ class Registry:
         return getattr(module, self.attribute)
 
 
-METHODS = Registry("methods", "LEARNER", "learner", frozenset({"learner", "prompt_pool"}))
+METHODS = Registry("methods", "LEARNER", "learner", frozenset({"learner", "first_task", "prompt_pool"}))
 SOURCES = Registry("data/sources", "SOURCE", "source", frozenset({"common"}))
 REPLAYS = Registry("verification", "REPLAY", "replay", frozenset({"ntk_cl", "replay", "trajectory", "verify"}))
 FIGURES = Registry("reporting/figures", "FIGURE", "figure", frozenset({"analysis_data", "figure", "render", "style"}))

@@ -1,7 +1,7 @@
 """A timm `VisionTransformer` taken in half blocks, so that modules can act between them without a rewritten ViT."""
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -106,8 +106,17 @@ class Prefix(NamedTuple):
     value: Tensor
 
 
+KeyValue = Callable[[Tensor], Tensor]
+"""What computes keys and values of a block's attention, as one tensor (B, N, 2 d), from normed tokens (B, N, d)."""
+
+
 def attention_residual(
-    vit: "VisionTransformer", index: int, tokens: Tensor, rows: int | None = None, prefix: Prefix | None = None
+    vit: "VisionTransformer",
+    index: int,
+    tokens: Tensor,
+    rows: int | None = None,
+    prefix: Prefix | None = None,
+    key_value: KeyValue | None = None,
 ) -> Tensor:
     """The attention half of block `index`, with its residual connection: x + Attn(LN1 x).
 
@@ -117,15 +126,17 @@ def attention_residual(
         tokens: x, (B, N, d).
         rows: how many of the first tokens are computed; all if not given.
         prefix: keys and values that all tokens attend to as well.
+        key_value: what computes keys and values; the block's own linear map if not given.
 
     Returns:
         (B, N, d), or (B, rows, d).
     """
     block = vit.blocks[index]
     normed = block.norm1(tokens)
-    if rows is None and prefix is None:
+    if rows is None and prefix is None and key_value is None:
         return tokens + block.drop_path1(block.ls1(block.attn(normed)))
-    return tokens[:, :rows] + block.drop_path1(block.ls1(_attention_rows(block.attn, normed, rows, prefix)))
+    attended = _attention_rows(block.attn, normed, rows, prefix, key_value)
+    return tokens[:, :rows] + block.drop_path1(block.ls1(attended))
 
 
 def mlp_branch(vit: "VisionTransformer", index: int, tokens: Tensor) -> Tensor:
@@ -189,15 +200,21 @@ def plain_feature(vit: "VisionTransformer", first: FirstBlock) -> Tensor:
     return class_feature(vit, tokens)
 
 
-def _attention_rows(attention: nn.Module, tokens: Tensor, rows: int | None, prefix: Prefix | None) -> Tensor:
+def _attention_rows(
+    attention: nn.Module, tokens: Tensor, rows: int | None, prefix: Prefix | None, key_value: KeyValue | None
+) -> Tensor:
     """The first `rows` rows of timm's `Attention`, without the queries and outputs of all other tokens."""
     if getattr(attention, "gate", None) is not None:
-        if prefix is not None:
-            raise UserError("the backbone has gated attention, which takes no prefix; choose another one")
+        if prefix is not None or key_value is not None:
+            raise UserError("the backbone has gated attention, which this method cannot change; choose another one")
         return attention(tokens)[:, :rows]
     weight, bias, inner = attention.qkv.weight, attention.qkv.bias, attention.num_heads * attention.head_dim
     query = F.linear(tokens[:, :rows], weight[:inner], None if bias is None else bias[:inner])
-    key, value = F.linear(tokens, weight[inner:], None if bias is None else bias[inner:]).chunk(2, dim=2)
+    if key_value is None:
+        both = F.linear(tokens, weight[inner:], None if bias is None else bias[inner:])
+    else:
+        both = key_value(tokens)
+    key, value = both.chunk(2, dim=2)
     query, key, value = (x.unflatten(2, (attention.num_heads, -1)).transpose(1, 2) for x in (query, key, value))
     query, key = attention.q_norm(query), attention.k_norm(key)
     if prefix is not None:

@@ -103,6 +103,12 @@ def broadcast_parameters(module: nn.Module) -> None:
             broadcast(parameter.data)
 
 
+def wait_for_all() -> None:
+    """Return when all processes have come here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
 @contextmanager
 def shared_random_state() -> Iterator[None]:
     """Let all processes use the random state of rank 0, for the loss, which all of them compute."""

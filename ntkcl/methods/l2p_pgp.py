@@ -25,6 +25,8 @@ class L2PPGP(PromptPoolLearner):
     to one memory, of their queries to another; both restrict the tasks to come, not this one.
     """
 
+    for_next_task = ("of_prompts", "of_keys")
+
     class Settings(PromptPoolLearner.Settings):
         """Settings of the pool and of the memories. The defaults are the released ones for CIFAR-100."""
 

@@ -55,6 +55,12 @@ class Learner(nn.Module):
     Torch's optimizers leave parameters without a gradient unchanged.
     """
 
+    for_next_task: ClassVar[tuple[str, ...]] = ()
+    """Buffers, or modules of buffers, that only learning the next task reads.
+
+    A run keeps them in a file of their own, and only those of its last state.
+    """
+
     needs_old_images = False
     """Whether `revisit_task` needs the images of earlier tasks: then the method is an oracle."""
 
@@ -64,6 +70,7 @@ class Learner(nn.Module):
         self.backbone = backbone.requires_grad_(False).eval()
         self.settings = settings
         self.classes_learned = self.epoch = self.step = 0
+        self.is_complete = True  # whether what is `for_next_task` is there
 
     def train(self, mode: bool = True) -> "Learner":
         """Switch dropout of the learner on or off; the backbone stays in evaluation mode."""
@@ -226,16 +233,28 @@ class Learner(nn.Module):
 
     def own_tensors(self) -> dict[str, Tensor]:
         """All parameters and buffers but the backbone's, on their device."""
-        return {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("backbone.")}
+        own = {name: tensor for name, tensor in self.state_dict().items() if not name.startswith("backbone.")}
+        return {name: tensor for name, tensor in own.items() if self.is_complete or not self.is_for_next_task(name)}
+
+    def is_for_next_task(self, name: str) -> bool:
+        """Whether only learning the next task reads the tensor `name`."""
+        return name.partition(".")[0] in self.for_next_task
 
     def load_state(self, state: dict[str, Tensor], learned: Iterable[Task] = ()) -> None:
         """Load the `state` of a learner after adding the tasks `learned`.
+
+        Without what is `for_next_task`, the learner can predict, but not learn.
 
         Raises:
             RuntimeError: names or shapes differ from this learner's.
         """
         for task in learned:
             self.add_task(task)
+        if absent := [name for name in self.own_tensors() if self.is_for_next_task(name) and name not in state]:
+            self.is_complete = False
+            for name in absent:
+                path, _, buffer = name.rpartition(".")
+                setattr(self.get_submodule(path), buffer, self.get_buffer(name).new_empty(0))
         if (own := set(self.own_tensors())) != set(state):
             raise RuntimeError(f"names differ: {', '.join(sorted(own ^ set(state))[:4])}")
         self.load_state_dict(state, strict=False)

@@ -28,6 +28,8 @@ class VPTNSP(Learner):
     null spaces of two covariances of old images: of queries times the key weights, and of the attention to the prompts.
     """
 
+    for_next_task = ("feature_covariances", "token_covariances")
+
     class Settings(Model):
         """Settings of the prompts and their maps. The defaults are the released ones for CIFAR-100."""
 

@@ -70,8 +70,13 @@ def learn_task(
         The losses of every step.
 
     Raises:
-        UserError: a loss is not finite, the process was told to stop (`Stopped`), or images for an oracle are missing.
+        UserError: a loss is not finite, the process was told to stop (`Stopped`), images for an oracle are
+            missing, or the state is for prediction only.
     """
+    if not learner.is_complete:
+        raise UserError(
+            "this state is for prediction; to learn more classes, load it with the next_task.safetensors beside it"
+        )
     if learner.needs_old_images and task.index and earlier is None:
         raise UserError("this is an oracle, which needs the images of all earlier tasks; choose other settings")
     learner.add_task(task)

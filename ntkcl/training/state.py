@@ -1,6 +1,7 @@
-"""State files: a learner after a task, with its provenance. One safetensors file each, never pickle.
+"""State files: a learner after a task, with its provenance, as safetensors, never pickle.
 
-A state can be used without `params/`: it contains its classes and the settings of its model.
+A state can be used without `params/`: it contains its classes and the settings of its model. What only the next task
+reads (`Learner.for_next_task`) is in a second file beside it.
 """
 
 from collections.abc import Iterable
@@ -20,6 +21,11 @@ from ntkcl.storage.tensors import add_prefix, read_tensors, strip_prefix, write_
 from ntkcl.tasks import Task
 
 FORMAT, VERSION = "ntkcl-state", 3
+
+
+def next_task_path(path: Path) -> Path:
+    """Return the path of the second file of the state `path`."""
+    return path.with_name("next_task.safetensors")
 
 
 def save_state(path: Path, learner: Learner, run: Run, task: Task, stream: TaskStream, made_with: list[dict]) -> None:
@@ -42,11 +48,19 @@ def save_state(path: Path, learner: Learner, run: Run, task: Task, stream: TaskS
     metadata["task_sizes"] = [each.size for each in run.tasks[: task.index + 1]]
     weights = weights_metadata(run.backbone_name)
     metadata["model"] = model_config(run.method.learner, weights, run.settings, run.training, run.preprocessing)
-    write_state(path, learner, metadata)
+    tensors = learner.own_tensors()
+    if rest := {name: tensors.pop(name) for name in list(tensors) if learner.is_for_next_task(name)}:
+        _write(next_task_path(path), add_prefix("learner", rest), metadata)
+    _write(path, add_prefix("learner", tensors) | add_prefix("random", random_state()), metadata)
 
 
-def load_state(path: Path, learner: Learner, run: Run, learned: Iterable[Task], stream: TaskStream) -> dict:
+def load_state(
+    path: Path, learner: Learner, run: Run, learned: Iterable[Task], stream: TaskStream, to_learn: bool = False
+) -> dict:
     """Load the state of `run` after the tasks `learned` into `learner`, and torch's random state.
+
+    Args:
+        to_learn: also load what only the next task reads.
 
     Returns:
         The metadata of the file.
@@ -59,6 +73,8 @@ def load_state(path: Path, learner: Learner, run: Run, learned: Iterable[Task], 
     if path.exists():
         remedy = f"delete {path.parent} and {remedy}"
     tensors, metadata = read_tensors(path, FORMAT, VERSION, run.digest, remedy)
+    if to_learn:
+        tensors |= read_next_task(path, learner, tensors, metadata, remedy)
     if (metadata.get("run"), metadata.get("task")) != (run.name, learned[-1].index):
         raise UserError(f"{path} is the state of task {metadata.get('task')} of {metadata.get('run')}; {remedy}")
     if metadata["content"] != stream.summary["content"]:
@@ -69,13 +85,33 @@ def load_state(path: Path, learner: Learner, run: Run, learned: Iterable[Task], 
     return metadata
 
 
+def read_next_task(
+    path: Path, learner: Learner, tensors: dict[str, Tensor], metadata: dict[str, Any], remedy: str
+) -> dict[str, Tensor]:
+    """Read what only the next task reads, if the `tensors` of the state `path` do not have it.
+
+    Raises:
+        UserError: the second file is missing or damaged, or belongs to another state than one with `metadata`.
+    """
+    missing = set(learner.own_tensors()) - set(strip_prefix("learner", tensors))
+    if not any(learner.is_for_next_task(name) for name in missing):
+        return {}
+    rest, about = read_tensors(next_task_path(path), FORMAT, VERSION, metadata["digest"], remedy)
+    if about != metadata:
+        raise UserError(f"{next_task_path(path)} belongs to another state than {path}; {remedy}")
+    return rest
+
+
 def write_state(path: Path, learner: Learner, metadata: dict[str, Any]) -> None:
-    """Write the learner's state and torch's random state, with `metadata`.
+    """Write the learner's whole state and torch's random state to one file, with `metadata`.
 
     Raises:
         UserError: the file cannot be written.
     """
-    tensors = add_prefix("learner", learner.own_tensors()) | add_prefix("random", random_state())
+    _write(path, add_prefix("learner", learner.own_tensors()) | add_prefix("random", random_state()), metadata)
+
+
+def _write(path: Path, tensors: dict[str, Tensor], metadata: dict[str, Any]) -> None:
     write_tensors(path, tensors, {"format": FORMAT, "version": VERSION} | metadata)
 
 

@@ -10,16 +10,18 @@ from ntkcl.data.loading.task_stream import TaskStream
 from ntkcl.devices import distributed
 from ntkcl.devices.compute import batches_per_frozen_pass, precision_on
 from ntkcl.errors import UserError
+from ntkcl.methods.learner import Learner
 from ntkcl.progress import Report, shown
 from ntkcl.runs import Run
 from ntkcl.storage.files import write_text
 from ntkcl.storage.provenance import provenance
+from ntkcl.storage.tensors import checked_metadata
 from ntkcl.tasks import Batches, TaskImages
 from ntkcl.training.checkpoint import Checkpoints
 from ntkcl.training.fixed_images import with_fixed_images
 from ntkcl.training.loop import LossLog, OnEpoch, learn_task
 from ntkcl.training.parts import backbone_of, new_learner, stream_of
-from ntkcl.training.state import load_state, save_state
+from ntkcl.training.state import FORMAT, VERSION, load_state, next_task_path, save_state
 
 CHECKPOINT_SECONDS = 300.0  # between two checkpoints within a task
 
@@ -33,6 +35,9 @@ def train_task(
     compile_mode: str | None = None,
 ) -> LossLog:
     """Train task `index` of a run from the state of the task before; write its losses and its state.
+
+    A state's second file (`next_task_path`) is deleted once the next task is learned. If it is needed again, earlier
+    tasks are learned again first.
 
     The random state continues from task to task, so that tasks in separate processes give the files of one process.
     Training resumes from the `checkpoint.safetensors` of a process that was stopped or killed: on a CPU, the files are
@@ -58,7 +63,9 @@ def train_task(
     torch.manual_seed(run.seed)  # training uses no other generators than torch's
     learner = new_learner(run, backbone_of(run, device))
     if index:
-        load_state(run.state_path(index - 1), learner, run, tasks[:index], stream)
+        if _lacks_second_file(run, index - 1, learner):  # deleted when task `index` had been learned
+            train_task(run, index - 1, device, on_epoch, checkpoint_pause, compile_mode)
+        load_state(run.state_path(index - 1), learner, run, tasks[:index], stream, to_learn=True)
     if rank := distributed.rank():  # dropout differs between processes; all else comes from the first one
         torch.manual_seed(run.seed + (index + 1) * 1_000_003 + rank)
     learner.to(device)
@@ -75,8 +82,20 @@ def train_task(
     if distributed.rank() == 0:
         write_text(path.with_name("losses.csv"), log.csv())
         save_state(path, learner, run, task, stream, checkpoints.made_with)
+        if index:
+            next_task_path(run.state_path(index - 1)).unlink(missing_ok=True)
     checkpoints.delete()
+    distributed.wait_for_all()
     return log
+
+
+def _lacks_second_file(run: Run, index: int, learner: Learner) -> bool:
+    """Return whether the state of task `index` is there without what the next task needs beside it."""
+    path = run.state_path(index)
+    if not learner.for_next_task or not path.exists() or next_task_path(path).exists():
+        return False
+    _, names = checked_metadata(path, FORMAT, VERSION, None, f"run `snakemake --cores all {path}`")
+    return not any(learner.is_for_next_task(name.removeprefix("learner/")) for name in names)
 
 
 class _ReportedImages:

@@ -116,6 +116,8 @@ class Replay:
         """The test images whose features are in the file."""
         if "features/test_rows" in self.file.arrays:
             return self.test_images[self.file["features/test_rows"]]
+        if "features_of" in self.meta:
+            return self.test_images[self.meta["features_of"]]
         return self.test_images[: len(next(iter(self.file.group("features/").values())))]
 
     def known_test_images(self, task: Task) -> Tensor:

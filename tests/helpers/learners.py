@@ -14,6 +14,7 @@ from ntkcl.training.loop import LossLog, learn_task
 
 CPU = torch.device("cpu")
 DEPTH = 6  # of a ViT that all methods can use: some have prompts in the first five blocks
+SMALLER: dict[str, dict] = {"ranpac": {"projection": 40}}  # defaults that take minutes on a ViT of any size
 VIT = dict(img_size=16, patch_size=8, in_chans=1, embed_dim=16, num_heads=2, num_classes=0)
 
 
@@ -24,10 +25,10 @@ def small_vit(depth: int = 3, **options) -> VisionTransformer:
 
 
 def learner_of(method: str, depth: int = 3, **settings) -> Learner:
-    """A learner on a small ViT, in float64, with the defaults of the method for all other settings."""
+    """A learner on a small ViT, in float64, with the defaults of the method for all other settings but `SMALLER`."""
     kind, vit = METHODS.load(method), small_vit(depth)
     torch.manual_seed(5)
-    return kind(vit, kind.Settings(**settings)).double()
+    return kind(vit, kind.Settings(**SMALLER.get(method, {}) | settings)).double()
 
 
 def ntk_cl(**settings) -> NTKCL:
