@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ntkcl.backbones.vit_blocks import FirstBlock, first_block, plain_feature
+from ntkcl.backbones.vit_blocks import first_block, plain_feature
 from ntkcl.methods.first_task import FirstTaskLearner
 from ntkcl.methods.learner import Tensors, class_means
 from ntkcl.peft.heads import prototype_scores

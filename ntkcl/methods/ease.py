@@ -1,4 +1,4 @@
-"""EASE, "Expandable Subspace Ensemble for Pre-Trained Model-Based Class-Incremental Learning" (Zhou et al., CVPR 2024)."""
+"""EASE, "Expandable Subspace Ensemble for Pre-Trained Model-Based CIL" (Zhou et al., CVPR 2024, arXiv 2403.12030)."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal

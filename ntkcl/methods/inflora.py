@@ -32,7 +32,7 @@ class InfLoRA(Learner):
     for_next_task = ("spaces",)
 
     class Settings(Model):
-        """Settings of the branches and of the spaces of old inputs. The defaults are the released ones for CIFAR-100."""
+        """Settings of branches and spaces of old inputs. The defaults are the released ones for CIFAR-100."""
 
         rank: Count = Field(10, description="rows of A")
         first_share: Share = Field(0.95, description="share of the first task's inputs that the space of old ones has")

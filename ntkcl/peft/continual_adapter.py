@@ -76,11 +76,11 @@ class ContinualAdapters(nn.ModuleDict):
     def through_blocks(self, vit: "VisionTransformer", tokens: Tensor) -> Tensor:
         """Pass tokens (B, N, d) through all blocks; returns the class token (B, 1, d) before the final norm."""
         for index, block in enumerate(vit.blocks):
-            rows, own = feature_rows(vit, index), self[str(index)] if str(index) in self else None
+            name, rows = str(index), feature_rows(vit, index)
             half = attention_residual(vit, index, tokens, rows)
-            if own is not None:
-                half = half + own["attention"](block.norm1(tokens[:, :rows]))
+            if name in self:
+                half = half + self[name]["attention"](block.norm1(tokens[:, :rows]))
             tokens = half + mlp_branch(vit, index, half)
-            if own is not None:
-                tokens = tokens + own["mlp"](block.norm2(half))
+            if name in self:
+                tokens = tokens + self[name]["mlp"](block.norm2(half))
         return tokens

@@ -31,7 +31,7 @@ def ridge_head(gram: Tensor, sums: Tensor, ridge: float) -> Tensor:
 
 
 def ridge_losses(hidden: Tensor, targets: Tensor, fitted: int, ridges: Sequence[float]) -> Tensor:
-    """The mean squared error of each ridge on the rows after the first `fitted`, on which its head is fitted, (ridges,).
+    """For each ridge, the mean squared error on the other rows of a head fitted to the first `fitted`, (ridges,).
 
     With fewer rows than columns, the equal problem of kernel ridge regression is solved: (H H^T + ridge I) A = Y.
 

@@ -7,9 +7,6 @@ from torch import Tensor
 from ntkcl.tasks import Task
 from ntkcl.verification.replay import Replay
 
-ADAPTERS = r".*\.(\d+)\.(down|up)_proj\.(weight|bias)"
-PROXIES = {r"proxy_fc\.weight": "proxies.weight", r"proxy_fc\.sigma": "proxies.scale"}
-
 
 def adapter_settings(meta: dict[str, Any]) -> dict[str, Any]:
     """The settings of adapters for those of a file."""
@@ -26,6 +23,11 @@ class EASEReplay(Replay):
     """EASE: the adapters of a task begin with those of the file."""
 
     method = "ease"
+    names: ClassVar = {
+        r".*\.(\d+)\.(down|up)_proj\.(weight|bias)": r"adapter_sets.\1.\2.\3",
+        r"proxy_fc\.weight": "proxies.weight",
+        r"proxy_fc\.sigma": "proxies.scale",
+    }
 
     def settings(self) -> dict[str, Any]:
         """Settings of adapters and prototypes."""
@@ -37,9 +39,9 @@ class EASEReplay(Replay):
         return super().training() | sgd(self.meta)
 
     def own(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Names in the file do not have the number of the task."""
-        self.names = {ADAPTERS: rf"adapter_sets.{self.task.index}.\1.\2.\3"} | PROXIES
-        return super().own(arrays)
+        """Names of adapters in the file do not have the number of the task."""
+        own = super().own(arrays)
+        return {name.replace("adapter_sets.", f"adapter_sets.{self.task.index}."): each for name, each in own.items()}
 
     def features(self) -> None:
         """Compare the plain feature: new adapters add nothing."""

@@ -1,26 +1,34 @@
 """Replay of RanPAC, recorded with the official code."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
 from ntkcl.tasks import Task
-from ntkcl.verification.ease import ADAPTERS, adapter_settings, sgd
+from ntkcl.verification.ease import adapter_settings, sgd
 from ntkcl.verification.replay import Replay
 
-BLOCK = r"convnet\.blocks\.(\d+)\."
-PLACES = {  # of scales and shifts
-    rf"{BLOCK}": ("norm1", "norm2"),
-    rf"{BLOCK}attn\.": ("qkv", "proj"),
-    rf"{BLOCK}mlp\.": ("fc1", "fc2"),
+FIRST_TASK_NAMES = {  # of proxies and adapters
+    r"fc\.weight": "proxies.weight",
+    r"fc\.sigma": "proxies.scale",
+    r".*\.(\d+)\.adaptmlp\.(down|up)_proj\.(weight|bias)": r"module.\1.\2.\3",
 }
+BLOCK = r"convnet\.blocks\.(\d+)\."
+NAMES = FIRST_TASK_NAMES | {
+    "W_rand": "projection",
+    r"convnet\.ssf_(scale|shift)_1": r"module.norm.\1",
+    r"convnet\.patch_embed\.ssf_(scale|shift)_1": r"module.patches.\1",
+}
+for place, parts in {"": ("norm1", "norm2"), r"attn\.": ("qkv", "proj"), r"mlp\.": ("fc1", "fc2")}.items():
+    for number, part in enumerate(parts, 1):
+        NAMES[rf"{BLOCK}{place}ssf_(scale|shift)_{number}"] = rf"module.blocks.\1.{part}.\2"
 
 
 class RanPACReplay(Replay):
     """RanPAC: the projection and the order of the images for the choice of the ridge come from the file."""
 
     method = "ranpac"
+    names: ClassVar = NAMES
     not_compared = (r"task\d+/statistics",)
 
     def settings(self) -> dict[str, Any]:
@@ -35,21 +43,6 @@ class RanPACReplay(Replay):
     def training(self) -> dict[str, Any]:
         """SGD with a cosine schedule."""
         return super().training() | sgd(self.meta)
-
-    def own(self, arrays: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Names of proxies, projection, adapters, scales and shifts."""
-        self.names = {
-            "W_rand": "projection",
-            r"fc\.weight": "proxies.weight",
-            r"fc\.sigma": "proxies.scale",
-            ADAPTERS.replace(r"\.(\d+)\.", r"\.(\d+)\.adaptmlp\."): r"module.\1.\2.\3",
-            r"convnet\.ssf_(scale|shift)_1": r"module.norm.\1",
-            r"convnet\.patch_embed\.ssf_(scale|shift)_1": r"module.patches.\1",
-        }
-        for place, names in PLACES.items():
-            for number, name in enumerate(names, 1):
-                self.names[rf"{place}ssf_(scale|shift)_{number}"] = rf"module.blocks.\1.{name}.\2"
-        return super().own(arrays)
 
     def start(self, task: Task) -> None:
         """Load the start of the module, and let the learner take the order of the file."""
