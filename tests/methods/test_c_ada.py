@@ -54,12 +54,9 @@ def test_later_tasks_change_neither_old_units_nor_scales_and_shifts():
     for before, after in pairwise(states):
         assert all(torch.equal(tensor, after[name]) for name, tensor in before.items() if ".input." in name)
         for adapter in ("adapters.0.attention", "adapters.2.mlp"):
-            down, up = (
-                torch.cat((before[f"{adapter}.old_{w}"], before[f"{adapter}.{w}"]), d)
-                for w, d in (("down", 0), ("up", 1))
-            )
-            assert torch.equal(after[f"{adapter}.old_down"], down)
-            assert torch.equal(after[f"{adapter}.old_up"], up)
+            for name, dimension in (("down", 0), ("up", 1)):
+                old, new = before[f"{adapter}.old_{name}"], before[f"{adapter}.{name}"]
+                assert torch.equal(after[f"{adapter}.old_{name}"], torch.cat((old, new), dimension))
     assert not torch.equal(states[0]["adapters.0.attention.input.scale"], torch.ones(16))
     column = logs[1].columns.index("orthogonality")
     assert logs[1].rows[0][column] < 1e-6 < logs[1].rows[-1][column]

@@ -132,6 +132,17 @@ def test_a_state_restores_the_learner_without_its_backbone(method):
     assert torch.allclose(fresh.double().eval().scores(images), learner.scores(images), atol=1e-5)
 
 
+def test_a_state_predicts_without_what_only_the_next_task_reads(method):
+    learner, state = learned(method)
+    small = {name: tensor for name, tensor in state.items() if not learner.is_for_next_task(name)}
+    fresh = learner_of(method, DEPTH)
+    fresh.load_state(small, tasks_of(list(SIZES)))
+    images = task_images(range(7)).images
+    assert fresh.is_complete == (len(small) == len(state)) == (not learner.for_next_task)
+    assert torch.allclose(fresh.double().eval().scores(images), learner.scores(images), atol=1e-5)
+    assert fresh.state().keys() == small.keys()
+
+
 def test_a_state_of_other_tasks_is_refused(method):
     with pytest.raises(RuntimeError):
         learner_of(method, DEPTH).load_state(learned(method)[1], tasks_of([2, 3]))

@@ -1,6 +1,7 @@
 """EASE: subspaces stay, prototypes of old classes in new ones are synthesized, and each subspace is computed once."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def learned(**settings):
 
 def test_a_task_leaves_the_subspaces_of_earlier_ones_as_they_are():
     _, states, _ = learned()
-    for before, after in zip(states, states[1:], strict=False):
+    for before, after in pairwise(states):
         assert all(torch.equal(after[name], each) for name, each in before.items() if name.startswith("adapter_sets"))
 
 
@@ -72,10 +73,8 @@ def test_the_first_task_has_plain_cosines():
 def test_other_subspaces_count_with_their_mean(weight):
     learner, _, _ = learned(other_subspaces=weight)
     images, dim = task_images(range(6)).images, 16
-    features = learner.extract_features(images)[0]
-    parts = [
-        prototype_scores(features[:, d * dim :][:, :dim], learner.prototypes[:, d * dim :][:, :dim]) for d in range(3)
-    ]
+    both = zip(learner.extract_features(images)[0].split(dim, 1), learner.prototypes.split(dim, 1), strict=True)
+    parts = [prototype_scores(feature, prototypes) for feature, prototypes in both]
     expected = parts[1] + weight * (parts[0] + parts[2]) / 2
     assert torch.allclose(learner.scores(images)[:, 2:5], expected[:, 2:5], atol=1e-12)
 

@@ -1,4 +1,4 @@
-"""InfLoRA: branches cannot change what old inputs become, spaces stay orthonormal, and too few directions are refused."""
+"""InfLoRA: branches cannot change what old inputs become, spaces are orthonormal, too few directions are refused."""
 
 import pytest
 import torch
