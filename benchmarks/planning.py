@@ -1,4 +1,4 @@
-"""How long Snakemake plans the paper's whole comparison, with its twelve methods, and how much memory that takes.
+"""How long Snakemake plans the paper's whole comparison, and how much memory that takes.
 
     python benchmarks/planning.py
 
@@ -15,27 +15,18 @@ import tempfile
 import time
 from pathlib import Path
 
-import yaml
-
 from ntkcl.runs import Run, runs_of
 from ntkcl.settings.files import load_study
 
 REPOSITORY = Path(__file__).parents[1]
-RIVALS = ["l2p", "dualprompt", "coda_prompt", "evoprompt", "ovor", "l2p_pgp", "cprompt", "ease", "inflora", "c_ada"]
-RIVALS += ["vpt_nsp"]
 
 
 def make_project(folder: Path) -> None:
-    """The repository's pipeline with NTK-CL under twelve names."""
+    """The repository's pipeline."""
     for part in ("params", "workflow"):
         shutil.copytree(REPOSITORY / part, folder / part)
     shutil.copy(REPOSITORY / "Snakefile", folder)
     (folder / "profiles").symlink_to("workflow/profiles")
-    for name in RIVALS:
-        shutil.copy(folder / "params/methods/ntk_cl.yaml", folder / f"params/methods/{name}.yaml")
-    path = folder / "params/studies/paper.yaml"
-    study = yaml.safe_load(path.read_text())
-    path.write_text(yaml.safe_dump(study | {"variants": ["ntk_cl", *RIVALS]}))
 
 
 def pretend(runs: list[Run]) -> None:

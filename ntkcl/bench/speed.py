@@ -60,6 +60,7 @@ class TimedImages:
         together: number of batches that the learner processes together.
         seconds: measuring time.
         rates: images per second of each window, in order.
+        learner: if given, only its training is timed; passes before and after get one batch.
     """
 
     task: Task
@@ -68,10 +69,14 @@ class TimedImages:
     together: int = 1
     seconds: float = 5.0
     rates: list[float] = field(default_factory=list)
+    learner: Learner | None = None
 
     def train_batches(self, batch_size: int, skip: int = 0) -> Batches:
         """Yield batches until the speed is measured, timing the computation on each."""
         batch, begin = self.batch(batch_size), time.perf_counter()
+        if self.learner and not self.learner.training:
+            yield batch
+            return
         steps = self.together * (GPU_STEPS_PER_WINDOW if self.device.type == "cuda" else 1)
         self.rates.clear()
         while len(self.rates) < WARM_UP_WINDOWS + MIN_WINDOWS or (
@@ -100,7 +105,9 @@ class TimedImages:
 
 
 def training_speed(run: Run, device: torch.device, seconds: float, compile_mode: str | None = None) -> Speed | None:
-    """Measure training of `run` after half of its tasks, with random weights; None if it trains nothing.
+    """Measure training of `run` with random weights; None if it trains nothing.
+
+    The task is the one in the middle, or the first one if later ones train nothing.
 
     Args:
         run: the run.
@@ -109,9 +116,11 @@ def training_speed(run: Run, device: torch.device, seconds: float, compile_mode:
         compile_mode: as for `learn_task`.
     """
     learner, images = _in_the_middle(run, device, seconds)
+    if learner.trains_first_task_only:
+        learner, images = _before_task(run, 0, device, seconds)
     if not learner.trained_parameters():
         return None
-    training = run.training.model_copy(update={"epochs": 1, "first_epochs": 1})
+    images.learner, training = learner, run.training.model_copy(update={"epochs": 1, "first_epochs": 1})
     images.together = batches_per_frozen_pass(device, training.batch_size)
     forget_peak(device)
     learn_task(
@@ -157,17 +166,22 @@ def matmul_ceiling(device: torch.device, precision: str, seconds: float = 1.0) -
 
 def _in_the_middle(run: Run, device: torch.device, seconds: float) -> tuple[Learner, TimedImages]:
     """Return a learner after half of the tasks, with random buffers, and images of the next task."""
+    return _before_task(run, len(run.tasks) // 2, device, seconds)
+
+
+def _before_task(run: Run, index: int, device: torch.device, seconds: float) -> tuple[Learner, TimedImages]:
+    """Return a learner before task `index`, with random buffers, and images of that task."""
     backbone = in_precision(build_vit(run.backbone.architecture), precision_on(device, run.training.precision)).to(
         device
     )
-    learner, middle = METHODS.load(run.method.learner)(backbone, run.settings).to(device), len(run.tasks) // 2
-    for task in run.tasks[:middle]:
+    learner = METHODS.load(run.method.learner)(backbone, run.settings).to(device)
+    for task in run.tasks[:index]:
         learner.add_task(task)
     for name, buffer in learner.named_buffers():
         if not name.startswith("backbone.") and buffer.is_floating_point():
             torch.nn.init.normal_(buffer)
     shape = (run.backbone.architecture.in_chans, *[run.backbone.architecture.img_size] * 2)
-    return learner, TimedImages(run.tasks[middle], shape, device, seconds=seconds)
+    return learner, TimedImages(run.tasks[index], shape, device, seconds=seconds)
 
 
 def operations_per_image(learner: Learner, images: Tensor, labels: Tensor, is_training: bool) -> float:

@@ -13,7 +13,7 @@ from ntkcl.methods.learner import Learner, Tensors
 from ntkcl.peft.adapters import Adapters
 from ntkcl.peft.heads import CosineClassifier
 from ntkcl.peft.scale_shift import ScaleShifts
-from ntkcl.settings.models import Count, Fraction, Model, NotNegative, Positive, Training
+from ntkcl.settings.models import Count, Fraction, Model, NotNegative, Positive
 from ntkcl.tasks import Task
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 class FirstTaskLearner(Learner):
     """The module is trained with cosine proxies of the first task's classes, which are thrown away afterwards."""
+
+    trains_first_task_only = True
 
     class Settings(Model):
         """Settings of the module."""
@@ -52,10 +54,6 @@ class FirstTaskLearner(Learner):
         self.proxies = proxies.to(self.proxies.weight)
         if self.module is None or not self.is_first:
             self.requires_grad_(False)
-
-    def epochs_of(self, task: Task, training: Training) -> int:
-        """Number of epochs: none after the first task, or without a module."""
-        return 0 if task.index or self.module is None else training.epochs_of(task)
 
     @torch.no_grad()
     def backbone_forward(self, images: Tensor) -> Tensors:

@@ -61,6 +61,9 @@ class Learner(nn.Module):
     A run keeps them in a file of their own, and only those of its last state.
     """
 
+    trains_first_task_only = False
+    """Whether later tasks train nothing."""
+
     needs_old_images = False
     """Whether `revisit_task` needs the images of earlier tasks: then the method is an oracle."""
 
@@ -84,7 +87,7 @@ class Learner(nn.Module):
 
     def epochs_of(self, task: Task, training: Training) -> int:
         """Number of epochs of `task`: those of `training`, over which its schedule goes, or fewer."""
-        return training.epochs_of(task)
+        return 0 if task.index and self.trains_first_task_only else training.epochs_of(task)
 
     def begin_task(self, task: Task, images: TaskImages, training: Training) -> None:
         """Prepare the first step of a task; it may pass over the training `images`.

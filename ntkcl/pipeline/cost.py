@@ -10,6 +10,7 @@ from typing import Any
 
 from ntkcl.errors import UserError
 from ntkcl.fetching.fetch import downloads_folder
+from ntkcl.registry import METHODS
 from ntkcl.runs import Run, resolve, runs_of
 from ntkcl.settings.digest import digest_of
 from ntkcl.settings.files import load_backbone, load_dataset, load_study
@@ -65,7 +66,8 @@ def training_images(run: Run, task: Task) -> tuple[float, float]:
     """Approximate numbers of images of `task`: to train on, and to evaluate when it ends."""
     training = run.training
     images = training.train_fraction * counts_of(run.dataset_name)[0] * task.size / run.dataset.classes
-    return images * training.epochs_of(task), images
+    trains = task.index == 0 or not METHODS.load(run.method.learner).trains_first_task_only
+    return images * training.epochs_of(task) * trains, images
 
 
 def evaluation_images(run: Run) -> float:

@@ -1,6 +1,7 @@
 """The table of `ntkcl plan`."""
 
-from itertools import groupby
+from collections.abc import Callable
+from functools import cache
 
 from rich import box
 from rich.console import Console
@@ -8,33 +9,42 @@ from rich.table import Table
 
 from ntkcl.pipeline import cost
 from ntkcl.pipeline.throughput import state_bytes
-from ntkcl.runs import Run, runs_of
+from ntkcl.runs import Run, resolve, runs_of
 from ntkcl.settings.files import load_study
 
-COLUMNS = ("dataset", "backbone", "runs done", "tasks", "trained on", "evaluated", "hours", "states")
+COLUMNS = ("runs done", "tasks", "trained on", "evaluated", "hours", "states")
 FILE_COLUMNS = 100  # characters of a line in a file or a pipe
 
 
 def show(study: str, console: Console | None = None) -> None:
-    """Print the remaining cost of a study: a row for each dataset and backbone, the sum, downloads, disk."""
+    """Print the remaining cost of a study: for each dataset and backbone, for each method, downloads, disk."""
     console = console or Console()
     if not console.is_terminal:
         console.width = FILE_COLUMNS
     runs = runs_of(load_study(study))
     device, speeds = cost.measured(runs)
     console.print(f"Study {study}: remaining work (images in millions; hours of one job at a time)")
-    table = Table(*COLUMNS[:2], box=box.SIMPLE_HEAD)
-    for column in COLUMNS[2:]:
-        table.add_column(column, justify="right")
-    overall, disk = cost.Work(), 0
-    for (dataset, backbone), group in groupby(runs, key=lambda run: (run.dataset_name, run.backbone_name)):
-        members = list(group)
-        work, states = cost.total(cost.work_of(run, speeds) for run in members), _states(members)
-        table.add_row(dataset, backbone, *_cells(work, states))
-        overall, disk = overall + work, disk + states
-    table.add_section()
-    table.add_row("all", "", *_cells(overall, disk))
-    console.print(table)
+    works = {run.name: cost.work_of(run, speeds) for run in runs}
+    sizes = {run.name: _state_bytes(run.dataset_name, run.backbone_name, run.variant) for run in runs}
+
+    def print_table(heads: tuple[str, ...], key: Callable[[Run], tuple[str, ...]]) -> tuple[cost.Work, int]:
+        table, groups = Table(*heads, box=box.SIMPLE_HEAD), {}
+        for column in COLUMNS:
+            table.add_column(column, justify="right")
+        for run in runs:
+            groups.setdefault(key(run), []).append(run.name)
+        sums = {k: (cost.total(works[n] for n in names), sum(sizes[n] for n in names)) for k, names in groups.items()}
+        for names, (work, states) in sums.items():
+            table.add_row(*names, *_cells(work, states))
+        overall = cost.total(work for work, _ in sums.values()), sum(states for _, states in sums.values())
+        table.add_section()
+        table.add_row("all", *[""] * (len(heads) - 1), *_cells(*overall))
+        console.print(table)
+        return overall
+
+    overall, disk = print_table(("dataset", "backbone"), lambda run: (run.dataset_name, run.backbone_name))
+    if len({run.variant for run in runs}) > 1:
+        print_table(("method",), lambda run: (run.variant,))
     _print_bytes(study, disk, console)
     if manual := cost.manual_downloads(study):
         console.print(f"to download manually: {' and '.join(manual)} (how: ntkcl data list)")
@@ -53,12 +63,9 @@ def _cells(work: cost.Work, states: int) -> list[str]:
     return [f"{work.done} of {work.runs}", f"{work.jobs:,}", *images, hours, cost.in_bytes(states)]
 
 
-def _states(runs: list[Run]) -> int:
-    """Bytes of all states of `runs`, which differ in variant and seed."""
-    return sum(
-        state_bytes(members[0]) * len(members)
-        for members in ([run for run in runs if run.variant == variant] for variant in {run.variant for run in runs})
-    )
+@cache
+def _state_bytes(dataset: str, backbone: str, variant: str) -> int:
+    return state_bytes(resolve(dataset, backbone, variant, 0))
 
 
 def _print_bytes(study: str, states: int, console: Console) -> None:

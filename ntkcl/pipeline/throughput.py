@@ -50,6 +50,8 @@ def state_bytes(run: Run) -> int:
         learner = METHODS.load(run.method.learner)(build_vit(run.backbone.architecture), run.settings)
         for task in run.tasks:
             learner.add_task(task)
-            kept = [t for name, t in learner.state_dict().items() if not name.startswith("backbone.")]
-            size += sum(tensor.numel() * tensor.element_size() for tensor in kept)
+            own = learner.own_tensors()
+            if task != run.tasks[-1]:  # what only the next task reads is kept after the last task alone
+                own = {name: tensor for name, tensor in own.items() if not learner.is_for_next_task(name)}
+            size += sum(tensor.numel() * tensor.element_size() for tensor in own.values())
     return size

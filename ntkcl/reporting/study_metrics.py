@@ -47,7 +47,8 @@ class VariantSummary(Model):
     backbone_label: str
     variant: str
     label: str
-    method_label: str
+    method_label: str = Field(description="name in published tables")
+    method_note: str = ""
     protocol: Literal["incremental", "joint"]
     seeds: list[int] = Field(description="seeds that have finished")
     metrics: dict[str, Summary | None] = Field(description="None where nothing has run, or the metric is not defined")

@@ -275,6 +275,8 @@ class Method(Overrides):
     """
 
     label: Line = Field(description="name in tables")
+    published_as: Line = Field("", description="name in published tables; the label by default")
+    note: Line = Field("", description="note below the tables")
     learner: Name = Field(description="module of `ntkcl/methods/` with the learner")
     protocol: Literal["incremental", "joint"] = Field(
         "incremental", description="incremental: task after task; joint: all classes in one task"

@@ -16,7 +16,7 @@ from ntkcl.settings.models import Preprocessing, Training
 from ntkcl.tasks import Task, tasks_of
 from ntkcl.training.checkpoint import Checkpoints, Stopped
 from ntkcl.training.loop import learn_task
-from tests.helpers.learners import CPU, DEPTH
+from tests.helpers.learners import CPU, DEPTH, SMALLER
 
 METADATA = {"digest": "d", "weights": "w"}
 FIRST, SECOND = tasks_of([2, 3])
@@ -64,7 +64,7 @@ def new_learner(method: str, optimizer: str = "sgd", dropout: bool = True) -> tu
     """A learner with its default settings (without dropout, if so chosen), and the way to train it."""
     kind = METHODS.load(method)
     rates = {name: 0.0 for name, field in kind.Settings.model_fields.items() if name.endswith("_dropout")}
-    settings = kind.Settings(**({} if dropout else rates))
+    settings = kind.Settings(**SMALLER.get(method, {}) | ({} if dropout else rates))
     torch.manual_seed(3)
     shape = dict(img_size=8, patch_size=4, in_chans=1, embed_dim=16, depth=DEPTH, num_heads=2, num_classes=0)
     return kind(VisionTransformer(**shape), settings), Training(lr=0.05, epochs=3, batch_size=5, optimizer=optimizer)

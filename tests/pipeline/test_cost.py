@@ -99,6 +99,12 @@ def test_images_are_those_that_are_computed(finished):
     assert work.evaluated == pytest.approx(train + cost.evaluation_images(run))
 
 
+def test_tasks_that_train_nothing_have_no_training_images(project):
+    run = resolve("cifar100", "vit_b16_in21k", "ranpac", 0)
+    trained = [cost.training_images(run, task)[0] for task in run.tasks]
+    assert trained == [20 * 5000, *[0] * 9]
+
+
 def test_what_is_done_costs_nothing_until_a_setting_changes(finished):
     run = finished
     assert cost.work_of(run, {}) == cost.Work(runs=1, done=1)
@@ -162,14 +168,17 @@ def test_downloads_are_what_is_not_there(project, monkeypatch, tmp_path):
 def test_the_plan_names_every_dataset_and_the_unknown(project):
     output = CliRunner().invoke(main, ["plan", "paper"], catch_exceptions=False).output
     assert all(name in output for name in load_study("paper").datasets)
-    assert "0 of 90" in output
-    assert "710" in output
+    assert all(name in output for name in load_study("paper").variants)
+    assert "0 of 1260" in output
+    assert "9,940" in output
     assert "?" in CliRunner().invoke(main, ["plan", "quickstart"], catch_exceptions=False).output
     everything = cost.summary("paper", jobs_of("paper"))
-    assert everything.startswith("study paper: 90 runs, 0 done, now 710 training jobs, 202 million images to compute")
+    assert everything.startswith(
+        "study paper: 1260 runs, 0 done, now 9940 training jobs, 1,497 million images to"
+    )
     assert "plantvillage and vtab: download the files manually" in everything
     part = cost.summary("paper", [job for job in jobs_of("paper") if job[1].dataset == "cifar100"])
-    assert "now 100 training jobs, 11 million images to compute, about 925 MB to download" in part
+    assert "now 1400 training jobs, 152 million images to compute, about 925 MB to download" in part
     assert "manually" not in part
 
 

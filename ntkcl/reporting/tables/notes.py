@@ -26,7 +26,7 @@ def notes_about(study: StudyMetrics, columns: list[Column], rows: list[VariantSu
     """Return the notes for a table with `columns` and `rows`, and the provenance of its runs."""
     meanings = dict.fromkeys(column.meaning for column in columns)
     joint = dict.fromkeys(row.label for row in rows if row.is_joint)
-    notes = [*meanings, *(JOINT.format(label=label) for label in joint)]
+    notes = [*meanings, *(JOINT.format(label=label) for label in joint), *dict.fromkeys(r.method_note for r in rows)]
     if any(0 < len(row.seeds) < len(study.seeds) for row in rows):
         notes.append("n: the number of seeds where some are missing")
     shown = {(row.variant, row.backbone, row.dataset) for row in rows}
