@@ -75,7 +75,7 @@ class Authors:
 
 
 class _Loader:
-    """A turn as their data loaders look: index, images, labels."""
+    """A turn as their data loaders look: index, images, labels; labels are on the host, as theirs are."""
 
     def __init__(self, turn: "Turn") -> None:
         self.turn = turn
@@ -85,7 +85,7 @@ class _Loader:
 
     def __iter__(self) -> Iterator[tuple[None, Tensor, Tensor]]:
         for images, labels in self.turn:
-            yield None, images, labels
+            yield None, images, labels.cpu()
 
 
 def build(checkout: Path, vit: "VisionTransformer", setting: "Setting") -> Authors:

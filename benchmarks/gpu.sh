@@ -21,7 +21,7 @@ against=(python benchmarks/against.py benchmarks/authors_ntk_cl.py --checkout "$
   date
   git rev-parse HEAD
   nvidia-smi -L
-  run python -m pytest -q -p no:cacheprovider tests/training/test_on_gpu.py
+  run python -m pytest -q -p no:cacheprovider tests/training/test_on_gpu.py tests/training/test_methods_on_gpu.py
   run "${bench[@]}" --variant ntk_cl --variant simplecil --precision bfloat16 --precision float32 --json "$out/bench.json"
   run "${bench[@]}" --batch 16 --compile default --json "$out/bench_compiled.json"
   run "${bench[@]}" --batch 16 --compile reduce-overhead --json "$out/bench_graphs.json"

@@ -22,12 +22,14 @@ class Parameters:
     """Numbers of a method's parameters.
 
     Args:
-        trained: parameters that the last task trains.
-        stored: values in the state after the last task, without the backbone.
+        trained: parameters that the last task trains, or the first one if later ones train nothing.
+        stored: values that prediction needs after the last task, without the backbone.
+        for_next_task: further values that only the next task would need.
     """
 
     trained: int
     stored: int
+    for_next_task: int
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Passes:
     """Operations of an image, divided by those of a forward pass through the plain ViT.
 
     Args:
-        training: of a training step of the last task, forward and backward; 0 if nothing is trained.
+        training: of a training step of the last task (of the first one if later ones train nothing), forward and
+            backward; 0 if nothing is trained.
         inference: of a prediction with the last state.
     """
 
@@ -47,11 +50,14 @@ def parameters_of(run: Run) -> Parameters:
     """Count the parameters of the method of `run`; nothing is computed."""
     with torch.device("meta"):
         learner = METHODS.load(run.method.learner)(build_vit(run.backbone.architecture), run.settings)
+        trained = 0
         for task in run.tasks:
             learner.add_task(task)
-    trained = sum(parameter.numel() for parameter in learner.trained_parameters())
-    stored = sum(tensor.numel() for tensor in learner.own_tensors().values())
-    return Parameters(trained if learner.epochs_of(task, run.training) else 0, stored)
+            if learner.epochs_of(task, run.training):
+                trained = sum(parameter.numel() for parameter in learner.trained_parameters())
+    sizes = {name: tensor.numel() for name, tensor in learner.own_tensors().items()}
+    later = sum(size for name, size in sizes.items() if learner.is_for_next_task(name))
+    return Parameters(trained, sum(sizes.values()) - later, later)
 
 
 def passes_of(run: Run) -> Passes:
@@ -62,13 +68,18 @@ def passes_of(run: Run) -> Passes:
         through_blocks(vit, embed(vit, images.pixels))
     one_pass = plain.get_total_flops() / BATCH
     learner: Learner = METHODS.load(run.method.learner)(vit, run.settings)
+    training = 0.0
+    if learner.trains_first_task_only and run.training.epochs_of(run.tasks[0]):
+        learner.add_task(run.tasks[0])
+        labels = images.labels % run.tasks[0].size
+        training = operations_per_image(learner.train(), images.pixels, labels, True) / one_pass
+        learner: Learner = METHODS.load(run.method.learner)(vit, run.settings)
     for task in run.tasks[:-1]:
         learner.add_task(task)
     for name, buffer in learner.named_buffers():
         if not name.startswith("backbone.") and buffer.is_floating_point():
             torch.nn.init.normal_(buffer)
     learn_task(learner, last, images, run.training.model_copy(update={"epochs": min(1, run.training.epochs)}))
-    training = 0.0
     if learner.trained_parameters() and learner.epochs_of(last, run.training):
         training = operations_per_image(learner.train(), images.pixels, images.labels, True) / one_pass
     with torch.no_grad():

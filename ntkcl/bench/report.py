@@ -42,14 +42,18 @@ def bench(
     console.print(f"{device_name(device.type)}{threads}, torch {torch.__version__}")
     for precision, ceiling in ceilings.items():
         console.print(f"ceiling, {precision}: {ceiling / 1e12:.3g} TFLOP/s in the fastest of several matrix products")
-    rows = list(_rows(runs, batches, ceilings, device, seconds, compile_mode, console))
+    content = {"ceilings": ceilings, "threads": torch.get_num_threads(), "compile": compile_mode}
+    content |= {"provenance": provenance(device.type, "float32")}
+    rows = []
+    for row in _rows(runs, batches, ceilings, device, seconds, compile_mode, console):
+        rows.append(row)
+        console.print(f"{row['part']} {row['variant']} {row['precision']}: {_short(row['images_per_second'])} images/s")
+        if path:  # written after each row: a measurement that is stopped leaves what it has
+            write_json(path, content | {"rows": rows})
     console.print(_table(rows))
     console.print(
         "of ceiling: operations / ceiling; kept: stored by the forward passes of a step for the backward pass"
     )
-    if path:
-        content = {"ceilings": ceilings, "rows": rows, "threads": torch.get_num_threads(), "compile": compile_mode}
-        write_json(path, content | {"provenance": provenance(device.type, "float32")})
 
 
 def _rows(

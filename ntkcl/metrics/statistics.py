@@ -1,4 +1,4 @@
-"""Summaries over seeds, 95 % intervals of paired differences, rank correlations."""
+"""Summaries over seeds, 95 % intervals of paired differences, ranks and their correlations."""
 
 from collections.abc import Sequence
 
@@ -40,6 +40,11 @@ def paired_difference(values: Sequence[float], reference: Sequence[float]) -> In
 def mean_over(values: Sequence[float]) -> Interval:
     """Mean of `values`, such as one number per seed, with its Student's t interval; see `paired_difference`."""
     return paired_difference(values, [0.0] * len(values))
+
+
+def ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks along the last dimension, from 1 for the smallest; equal values have their mean rank."""
+    return stats.rankdata(values, axis=-1)
 
 
 def spearman(x: Sequence[float], y: Sequence[float]) -> float | None:

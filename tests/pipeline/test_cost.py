@@ -173,9 +173,7 @@ def test_the_plan_names_every_dataset_and_the_unknown(project):
     assert "9,940" in output
     assert "?" in CliRunner().invoke(main, ["plan", "quickstart"], catch_exceptions=False).output
     everything = cost.summary("paper", jobs_of("paper"))
-    assert everything.startswith(
-        "study paper: 1260 runs, 0 done, now 9940 training jobs, 1,497 million images to"
-    )
+    assert everything.startswith("study paper: 1260 runs, 0 done, now 9940 training jobs, 1,497 million images to")
     assert "plantvillage and vtab: download the files manually" in everything
     part = cost.summary("paper", [job for job in jobs_of("paper") if job[1].dataset == "cifar100"])
     assert "now 1400 training jobs, 152 million images to compute, about 925 MB to download" in part

@@ -48,7 +48,7 @@ def test_every_figure_of_a_study_is_written_and_equal_content_gives_equal_bytes(
 def test_a_study_without_a_papers_tables_has_no_published_figure(here):
     write_metrics(without_runs(metrics_of(METHODS)))
     write_figures()
-    assert set(FOLDER.iterdir()) == files(["accuracy", "forgetting", "matrices"])
+    assert set(FOLDER.iterdir()) == files(["accuracy", "forgetting", "matrices", "ranks"])
 
 
 @pytest.mark.slow

@@ -31,6 +31,8 @@ def on_gpu(images):
 
 
 def test_training_on_a_gpu_is_training_on_a_cpu(monkeypatch):
+    randperm = torch.randperm  # on a GPU the loss draws from the GPU's generator, so that later batches would differ
+    monkeypatch.setattr(torch, "randperm", lambda n, device=None: randperm(n).to(device or "cpu"))
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # torch's default for convolutions rounds to 10 bits
     states = {}
     for device in ("cpu", "cuda"):
