@@ -11,7 +11,7 @@ from ntkcl.settings.files import load_study
 from ntkcl.verification.verify import verify_trajectory
 
 ROOT = Path(__file__).parents[1]
-FINISHED_STUDIES = ("quickstart", "prompts")  # whose results stand in the documents
+FINISHED_STUDIES = ("quickstart", "prompts", "methods")  # whose results stand in the documents
 DATASET, BACKBONE = "cifar100", "vit_b16_in21k"  # of the numbers of parameters and passes
 HEAD = """# Methods
 
@@ -20,14 +20,16 @@ numbers of parameters are up to date.
 
 - **Agrees with**: the code that computed the trajectory in `tests/trajectories/`, and the largest relative error of
   our replay in float64 (`ntkcl verify trajectory FILE`).
-- **Trained, stored**: parameters that the last task trains, and values in the last state, with a ViT-B/16 and 10
-  tasks of 10 classes. A head is counted whole.
+- **Trained, stored**: parameters that the last task trains (the first one if later ones train nothing), and values that
+  prediction needs after the last task, with a ViT-B/16 and 10 tasks of 10 classes. A head is counted whole. **For the next
+  task**: values that only learning more classes needs; a run keeps them for its last task, in a file of their own.
 - **Passes**: floating-point operations of an image, divided by those of a forward pass through the plain ViT-B/16: of
-  a training step (forward and backward) of the last task, and of a prediction with the last state.
-- **Run on**: datasets of finished studies whose results stand in these documents. Nothing has been run on a GPU.
+  a training step (forward and backward) of the last task (or the first one), and of a prediction with the last state.
+- **Run on**: datasets of finished studies whose results stand in these documents. No dataset has been run on a GPU.
 
 """
-COLUMNS = ("Method", "Agrees with", "Largest error", "Trained", "Stored", "Passes, training", "inference", "Run on")
+COLUMNS = ("Method", "Agrees with", "Largest error", "Trained", "Stored", "For the next task")
+COLUMNS += ("Passes, training", "inference", "Run on")
 RULE = """
 ## Settings
 
@@ -37,9 +39,11 @@ The numbers are: CIFAR-100 500, ImageNet-R 120, ImageNet-A 30, DomainNet 980, Ox
 PlantVillage 1100, VTAB 36, Kvasir 800.
 
 The offline study uses a ViT of 4 blocks, 64 channels and 17 tokens. There, blocks are scaled by depth (4 of 12),
-numbers of prompt tokens by 0.4 and rounded up, and widths of adapters and hidden layers are 16. Batches have 32
-images. Learning rates and epochs were chosen on validation images, nine candidates for each method
-([prompts](../prompts.md), [quickstart](../quickstart.md)); those of VPT-NSP are first guesses.
+numbers of prompt tokens by 0.4 and rounded up. Widths of 64 become 16, and the other widths and ranks of added modules
+shrink by the same factor (rounded up). RanPAC has 13 hidden units for each channel, as with a ViT-B. Adapters have a factor of 1 and cosine proxies a scale of 10,
+since the released ones hardly move so small a ViT in so few steps. Batches have 32 images. Learning rates and epochs
+were chosen on validation images, nine candidates for each method ([comparison](../comparison.md),
+[prompts](../prompts.md), [quickstart](../quickstart.md)).
 """
 
 
@@ -73,7 +77,7 @@ def row(name: str, is_measured: bool) -> list[str]:
         inference = f"{passes.inference:.1f}"
     studies = [load_study(study) for study in FINISHED_STUDIES]
     datasets = dict.fromkeys(d for study in studies if name in study.every_variant for d in study.datasets)
-    numbers = [f"{parameters.trained:,}" if parameters.trained else "–", f"{parameters.stored:,}"]
+    numbers = [f"{n:,}" if n else "–" for n in (parameters.trained, parameters.stored, parameters.for_next_task)]
     return [label, sources, error, *numbers, training, inference, ", ".join(datasets) or "–"]
 
 
