@@ -72,7 +72,7 @@ def test_figures_fit_a_page(comparison):
     metrics = StudyMetrics(**metrics_of(METHODS, datasets, "vit_b16_in21k", paper_tables(), 10))
     plots = {name: figure.draw(metrics) for name, figure in figures_from("metrics", published=True).items()}
     plots |= {name: figure.draw(comparison) for name, figure in figures_from("analysis").items() if name != "features"}
-    assert len(plots) == 10
+    assert len(plots) == 11
     for name, figure in plots.items():
         width, height = figure.get_size_inches()
         assert width <= 6.3 and height <= 9.7, name

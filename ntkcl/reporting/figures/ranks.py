@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
-from ntkcl.metrics.statistics import Interval, mean_over, paired_difference, ranks
 from ntkcl.reporting.figures.figure import Figure
 from ntkcl.reporting.figures.style import TEXT_WIDTH, add_grid, panels, placeholder_figure
 from ntkcl.reporting.study_metrics import StudyMetrics
@@ -14,6 +11,8 @@ from ntkcl.reporting.study_metrics import StudyMetrics
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as MatplotlibFigure
+
+    from ntkcl.metrics.statistics import Interval
 
 
 class Ranked(NamedTuple):
@@ -34,6 +33,10 @@ class Ranked(NamedTuple):
 
 def ranked(study: StudyMetrics) -> list[Ranked]:
     """All variants but joint training, best mean rank first; of seeds with a run of each on each dataset."""
+    import numpy as np
+
+    from ntkcl.metrics.statistics import mean_over, paired_difference, ranks
+
     rows = [row for row in study.summaries if not row.is_joint]
     conditions = list(dict.fromkeys(row.condition for row in rows))
     labels = {row.variant: row.label for row in rows if row.seeds}
