@@ -40,9 +40,9 @@ PlantVillage 1100, VTAB 36, Kvasir 800.
 
 The offline study uses a ViT of 4 blocks, 64 channels and 17 tokens. There, blocks are scaled by depth (4 of 12),
 numbers of prompt tokens by 0.4 and rounded up. Widths of 64 become 16, and the other widths and ranks of added modules
-shrink by the same factor (rounded up). RanPAC has 13 hidden units for each channel, as with a ViT-B. Adapters have a factor of 1 and cosine proxies a scale of 10,
-since the released ones hardly move so small a ViT in so few steps. Batches have 32 images. Learning rates and epochs
-were chosen on validation images, nine candidates for each method ([comparison](../comparison.md),
+shrink by the same factor (rounded up). RanPAC has 13 hidden units for each channel, as with a ViT-B. Adapters have a
+factor of 1 and cosine proxies a scale of 10, since the released ones hardly move so small a ViT in so few steps.
+Batches have 32 images. Learning rates and epochs were chosen on validation images, nine candidates for each method ([comparison](../comparison.md),
 [prompts](../prompts.md), [quickstart](../quickstart.md)).
 """
 

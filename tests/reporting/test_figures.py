@@ -143,7 +143,7 @@ def test_a_new_figure_is_one_file(here):
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     caption = "The number of runs.\n\nStudy ``fake``, seeds 0, 1; from ``reports/metrics.json``.\n"
     assert Path(".snakemake/captions/runs.rst").read_text() == caption
-    assert set(FOLDER.iterdir()) == files(["accuracy", "forgetting", "matrices", "runs"])
+    assert set(FOLDER.iterdir()) == files(["accuracy", "forgetting", "matrices", "ranks", "runs"])
 
 
 def test_titles_and_captions_are_read_without_matplotlib():
