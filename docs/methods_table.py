@@ -21,8 +21,8 @@ numbers of parameters are up to date.
 - **Agrees with**: the code that computed the trajectory in `tests/trajectories/`, and the largest relative error of
   our replay in float64 (`ntkcl verify trajectory FILE`).
 - **Trained, stored**: parameters that the last task trains (the first one if later ones train nothing), and values that
-  prediction needs after the last task, with a ViT-B/16 and 10 tasks of 10 classes. A head is counted whole. **For the next
-  task**: values that only learning more classes needs; a run keeps them for its last task, in a file of their own.
+  prediction needs after the last task, with a ViT-B/16 and 10 tasks of 10 classes. A head is counted whole. **For the
+  next task**: values that only learning more classes needs; a run keeps them for its last task, in a second file.
 - **Passes**: floating-point operations of an image, divided by those of a forward pass through the plain ViT-B/16: of
   a training step (forward and backward) of the last task (or the first one), and of a prediction with the last state.
 - **Run on**: datasets of finished studies whose results stand in these documents. No dataset has been run on a GPU.
@@ -42,8 +42,8 @@ The offline study uses a ViT of 4 blocks, 64 channels and 17 tokens. There, bloc
 numbers of prompt tokens by 0.4 and rounded up. Widths of 64 become 16, and the other widths and ranks of added modules
 shrink by the same factor (rounded up). RanPAC has 13 hidden units for each channel, as with a ViT-B. Adapters have a
 factor of 1 and cosine proxies a scale of 10, since the released ones hardly move so small a ViT in so few steps.
-Batches have 32 images. Learning rates and epochs were chosen on validation images, nine candidates for each method ([comparison](../comparison.md),
-[prompts](../prompts.md), [quickstart](../quickstart.md)).
+Batches have 32 images. Learning rates and epochs were chosen on validation images, nine candidates for each method
+([comparison](../comparison.md), [prompts](../prompts.md), [quickstart](../quickstart.md)).
 """
 
 
