@@ -182,7 +182,7 @@ def uninterrupted(folder: Path, method: str, batches: int, optimizer: str) -> tu
 
 
 def terminate() -> None:
-    """Send SIGTERM to this process; where training does not handle it, such as after the last step, the process ends."""
+    """Send SIGTERM to this process; where training does not handle it, as after the last step, the process ends."""
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
         kill()
     signal.raise_signal(signal.SIGTERM)
