@@ -44,6 +44,7 @@ def study(tmp_path_factory):
         )
         files = {f"{tag}.safetensors": {"urls": [server.url("model.safetensors")]}}
         change(path, ["vit_b16_in21k", "weights"], {"timm": tag, "files": files})
+        change(folder / "params/studies/paper.yaml", ["variants"], ["ntk_cl"])
         short = {"epochs": 1, "batch_size": 4}
         change(folder / "params/methods/ntk_cl.yaml", ["datasets", "cifar100", "training"], short)
         yield folder
