@@ -2,8 +2,8 @@
 
     python benchmarks/costs.py methods            # in a project folder with the study's data and backbone
 
-Seconds are those of all tasks of one run, in one process with one thread, without reading the data. Runs are written to
-a temporary folder.
+Seconds are those of all tasks of one run, with reading its data, in one process with one thread. Runs are written to a
+temporary folder.
 """
 
 import contextlib
@@ -18,7 +18,6 @@ import torch
 from ntkcl.bench.method_costs import parameters_of, passes_of
 from ntkcl.runs import Run, resolve
 from ntkcl.settings.files import load_study
-from ntkcl.training.parts import stream_of
 from ntkcl.training.train import train_task
 
 SEED = 0
@@ -26,7 +25,6 @@ SEED = 0
 
 def training_seconds(run: Run) -> float:
     """Seconds of training all tasks of `run`."""
-    stream_of(run)
     start = time.perf_counter()
     with Path(os.devnull).open("w") as nothing, contextlib.redirect_stderr(nothing):
         for task in run.tasks:
@@ -47,10 +45,8 @@ def main(study_name: str) -> None:
         cells = [f"{parameters.trained:,}", f"{parameters.stored:,}", f"{parameters.for_next_task:,}"]
         cells += [f"{passes.training:.1f}", f"{passes.inference:.1f}"]
         cells += [f"{training_seconds(run):.1f}" for run in runs]
-        print(
-            f"| {runs[0].label} | " + " | ".join("–" if cell in ("0", "0.0") else cell for cell in cells) + " |",
-            flush=True,
-        )
+        shown = ["–" if cell in ("0", "0.0") else cell for cell in cells]
+        print(f"| {runs[0].label} | " + " | ".join(shown) + " |", flush=True)
 
 
 if __name__ == "__main__":

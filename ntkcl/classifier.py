@@ -12,9 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ntkcl.backbones.shipped import shipped_metadata, shipped_names, shipped_path
 from ntkcl.backbones.timm_vit import VisionTransformer
-from ntkcl.backbones.user_backbone import open_backbone
+from ntkcl.backbones.user_backbone import find_backbone, open_backbone
 from ntkcl.backbones.vit_blocks import in_precision
 from ntkcl.data.loading.batches import TransformedImages
 from ntkcl.data.loading.transforms import eval_transform, normalized, pixels
@@ -244,7 +243,7 @@ class Classifier:
         require(metadata, STATE_TYPES, path, remedy)
         model = metadata["model"]
         require(model, MODEL_TYPES, path, remedy)
-        vit = backbone or _find_backbone(path, model["backbone"], model["weights"])
+        vit = backbone or find_backbone(path, model["backbone"], model["weights"])
         own = (model[name] for name in ("learner", "settings", "training", "preprocessing"))
         loaded = cls(vit, *own, metadata["seed"], device, threads)
         if loaded._backbone["fingerprint"] != model["weights"]:
@@ -285,20 +284,3 @@ class Classifier:
                 self._random = random_state()
             finally:
                 torch.set_num_threads(threads)
-
-
-def _find_backbone(path: Path, name: str | None, weights: str) -> Path:
-    """Find the backbone `name` with the fingerprint `weights`: in the package, here, or in a folder above `path`.
-
-    Raises:
-        UserError: there is none.
-    """
-    if name is None:
-        raise UserError(f"{path} was learned on a VisionTransformer of your own; give it: backbone=...")
-    if name in shipped_names() and shipped_metadata(name)["fingerprint"] == weights:
-        return shipped_path(name)
-    here = Path("backbones") / f"{name}.safetensors"
-    for folder in (Path(), *path.resolve().parents):
-        if (folder / here).is_file():
-            return folder / here
-    raise UserError(f"{path} was learned on the backbone '{name}', and there is no {here}; give it: backbone=...")

@@ -7,7 +7,7 @@ from torch import nn
 
 from ntkcl.backbones import vit_blocks
 from ntkcl.backbones.files import fingerprint, load_vit_file
-from ntkcl.backbones.shipped import shipped_names, shipped_path
+from ntkcl.backbones.shipped import shipped_metadata, shipped_names, shipped_path
 from ntkcl.backbones.timm_vit import VisionTransformer
 from ntkcl.errors import UserError, nearest
 from ntkcl.settings.models import Architecture
@@ -29,6 +29,28 @@ def open_backbone(backbone: str | Path | VisionTransformer) -> tuple[VisionTrans
     tensors = {name: tensor for name, tensor in backbone.state_dict().items() if not name.startswith("head.")}
     found = fingerprint(tensors, architecture["num_heads"])
     return backbone, {"backbone": None, "fingerprint": found, "architecture": architecture, "preprocessing": {}}
+
+
+def find_backbone(path: Path, name: str | None, weights: str) -> Path:
+    """Find the backbone that the state `path` was learned on: in the package, here, or in a folder above `path`.
+
+    Args:
+        path: the state.
+        name: of the backbone; None if it was a model of the user's.
+        weights: fingerprint of the backbone.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name is None:
+        raise UserError(f"{path} was learned on a VisionTransformer of your own; give it: backbone=...")
+    if name in shipped_names() and shipped_metadata(name)["fingerprint"] == weights:
+        return shipped_path(name)
+    here = Path("backbones") / f"{name}.safetensors"
+    for folder in (Path(), *path.resolve().parents):
+        if (folder / here).is_file():
+            return folder / here
+    raise UserError(f"{path} was learned on the backbone '{name}', and there is no {here}; give it: backbone=...")
 
 
 def _weights_file(backbone: Path) -> Path:

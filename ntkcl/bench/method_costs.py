@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ntkcl.backbones.files import build_vit
 from ntkcl.backbones.vit_blocks import embed, through_blocks
-from ntkcl.bench.speed import operations_per_image
+from ntkcl.bench.speed import operations_per_image, randomize_buffers
 from ntkcl.methods.learner import Learner
 from ntkcl.registry import METHODS
 from ntkcl.runs import Run
@@ -69,16 +69,12 @@ def passes_of(run: Run) -> Passes:
     one_pass = plain.get_total_flops() / BATCH
     learner: Learner = METHODS.load(run.method.learner)(vit, run.settings)
     training = 0.0
-    if learner.trains_first_task_only and run.training.epochs_of(run.tasks[0]):
-        learner.add_task(run.tasks[0])
-        labels = images.labels % run.tasks[0].size
-        training = operations_per_image(learner.train(), images.pixels, labels, True) / one_pass
-        learner: Learner = METHODS.load(run.method.learner)(vit, run.settings)
     for task in run.tasks[:-1]:
         learner.add_task(task)
-    for name, buffer in learner.named_buffers():
-        if not name.startswith("backbone.") and buffer.is_floating_point():
-            torch.nn.init.normal_(buffer)
+        if task.index == 0 and learner.trains_first_task_only and learner.epochs_of(task, run.training):
+            labels = images.labels % task.size
+            training = operations_per_image(learner.train(), images.pixels, labels, True) / one_pass
+    randomize_buffers(learner)
     learn_task(learner, last, images, run.training.model_copy(update={"epochs": min(1, run.training.epochs)}))
     if learner.trained_parameters() and learner.epochs_of(last, run.training):
         training = operations_per_image(learner.train(), images.pixels, images.labels, True) / one_pass

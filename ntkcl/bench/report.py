@@ -47,7 +47,8 @@ def bench(
     rows = []
     for row in _rows(runs, batches, ceilings, device, seconds, compile_mode, console):
         rows.append(row)
-        console.print(f"{row['part']} {row['variant']} {row['precision']}: {_short(row['images_per_second'])} images/s")
+        kind = f"{row['part']} {row['variant']}, batch {row['batch']}, {row['precision']}"
+        console.print(f"{kind}: {_short(row['images_per_second'])} images/s")
         if path:  # written after each row: a measurement that is stopped leaves what it has
             write_json(path, content | {"rows": rows})
     console.print(_table(rows))

@@ -177,11 +177,17 @@ def _before_task(run: Run, index: int, device: torch.device, seconds: float) -> 
     learner = METHODS.load(run.method.learner)(backbone, run.settings).to(device)
     for task in run.tasks[:index]:
         learner.add_task(task)
-    for name, buffer in learner.named_buffers():
-        if not name.startswith("backbone.") and buffer.is_floating_point():
-            torch.nn.init.normal_(buffer)
+    randomize_buffers(learner)
     shape = (run.backbone.architecture.in_chans, *[run.backbone.architecture.img_size] * 2)
     return learner, TimedImages(run.tasks[index], shape, device, seconds=seconds)
+
+
+def randomize_buffers(learner: Learner) -> None:
+    """Fill what earlier tasks left for prediction, such as prototypes, with random numbers."""
+    for name, buffer in learner.named_buffers():
+        is_own = not name.startswith("backbone.") and not learner.is_for_next_task(name)
+        if is_own and buffer.is_floating_point():
+            torch.nn.init.normal_(buffer)
 
 
 def operations_per_image(learner: Learner, images: Tensor, labels: Tensor, is_training: bool) -> float:

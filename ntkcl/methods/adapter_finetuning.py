@@ -9,9 +9,8 @@ from torch import Tensor
 
 from ntkcl.backbones.vit_blocks import FirstBlock, first_block
 from ntkcl.methods.learner import Learner, Tensors
-from ntkcl.peft.adapters import Adapters
+from ntkcl.peft.adapters import Adapters, AdapterSettings
 from ntkcl.peft.heads import GrowingLinear
-from ntkcl.settings.models import Count, Fraction, Model, NotNegative
 from ntkcl.tasks import Task
 
 if TYPE_CHECKING:
@@ -21,12 +20,9 @@ if TYPE_CHECKING:
 class AdapterFineTuning(Learner):
     """Adapter and head are trained on one task after another, without anything that prevents forgetting."""
 
-    class Settings(Model):
+    class Settings(AdapterSettings):
         """Settings of the adapter and its loss. The defaults are EASE's adapter (Zhou et al., CVPR 2024)."""
 
-        adapter_width: Count = Field(64, description="width of the adapters' bottleneck")
-        adapter_scale: NotNegative = Field(0.1, description="factor of the adapters' output")
-        adapter_dropout: Fraction = Field(0.1, description="dropout in the adapters' bottleneck")
         classes: Literal["learned", "task"] = Field(
             "learned", description="classes of the cross entropy: all learned so far, or the current task's"
         )

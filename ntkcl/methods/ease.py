@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from ntkcl.backbones.vit_blocks import FirstBlock, first_block
 from ntkcl.methods.learner import Learner, Tensors, class_means
-from ntkcl.peft.adapters import Adapters
+from ntkcl.peft.adapters import Adapters, AdapterSettings
 from ntkcl.peft.heads import CosineClassifier, prototype_scores
-from ntkcl.settings.models import Count, Fraction, Model, NotNegative, Positive
+from ntkcl.settings.models import NotNegative, Positive
 from ntkcl.tasks import Task, TaskImages
 
 if TYPE_CHECKING:
@@ -26,12 +26,9 @@ class EASE(Learner):
     those of the new classes.
     """
 
-    class Settings(Model):
+    class Settings(AdapterSettings):
         """Settings of the adapters and the prototypes. The defaults are the released ones for CIFAR-100."""
 
-        adapter_width: Count = Field(64, description="width of the adapters' bottleneck")
-        adapter_scale: NotNegative = Field(0.1, description="factor of the adapters' output")
-        adapter_dropout: Fraction = Field(0.1, description="dropout in the adapters' bottleneck")
         proxy_scale: Positive = Field(1.0, description="initial scale of the proxies' logits, which is learned")
         other_subspaces: NotNegative = Field(
             0.1, description="weight of the mean cosine over the subspaces of other tasks; that of the class's own is 1"

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from ntkcl.backbones.vit_blocks import FirstBlock, first_block, plain_feature
 from ntkcl.methods.learner import Learner, Tensors
-from ntkcl.peft.adapters import Adapters
+from ntkcl.peft.adapters import Adapters, AdapterSettings
 from ntkcl.peft.heads import CosineClassifier
 from ntkcl.peft.scale_shift import ScaleShifts
-from ntkcl.settings.models import Count, Fraction, Model, NotNegative, Positive
+from ntkcl.settings.models import Positive
 from ntkcl.tasks import Task
 
 if TYPE_CHECKING:
@@ -25,15 +25,12 @@ class FirstTaskLearner(Learner):
 
     trains_first_task_only = True
 
-    class Settings(Model):
+    class Settings(AdapterSettings):
         """Settings of the module."""
 
         module: Literal["adapter", "scale_shift", "none"] = Field(
             "adapter", description="what the first task trains in the backbone"
         )
-        adapter_width: Count = Field(64, description="width of the adapters' bottleneck")
-        adapter_scale: NotNegative = Field(0.1, description="factor of the adapters' output")
-        adapter_dropout: Fraction = Field(0.1, description="dropout in the adapters' bottleneck")
         proxy_scale: Positive = Field(1.0, description="initial scale of the proxies' logits, which is learned")
 
     def __init__(self, backbone: "VisionTransformer", settings: Settings) -> None:

@@ -4,12 +4,22 @@ import math
 from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from ntkcl.backbones.vit_blocks import FirstBlock, attention_residual, class_feature, feature_rows, mlp_branch
+from ntkcl.settings.models import Count, Fraction, Model, NotNegative
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
+
+
+class AdapterSettings(Model):
+    """Settings of adapters. The defaults are EASE's (Zhou et al., CVPR 2024)."""
+
+    adapter_width: Count = Field(64, description="width of the adapters' bottleneck")
+    adapter_scale: NotNegative = Field(0.1, description="factor of the adapters' output")
+    adapter_dropout: Fraction = Field(0.1, description="dropout in the adapters' bottleneck")
 
 
 class Adapter(nn.Module):

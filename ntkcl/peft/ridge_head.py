@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ntkcl.errors import UserError
+
 CHUNK = 1024  # rows that are converted to float64 at once
 
 
@@ -26,8 +28,14 @@ def ridge_head(gram: Tensor, sums: Tensor, ridge: float) -> Tensor:
         gram: G, (M, M), the sum of h h^T.
         sums: Q, (M, C), the sum of h y^T.
         ridge: the ridge.
+
+    Raises:
+        UserError: rounding made G + ridge I not positive.
     """
-    return torch.cholesky_solve(sums.double(), _factor(gram.double().clone(), ridge)).T.to(sums)
+    factor = _factor(gram.to(torch.float64, copy=True), ridge)
+    if factor.isnan().any():
+        raise UserError(f"the ridge regression cannot be solved with a ridge of {ridge:g}; add larger ones to ridges")
+    return torch.cholesky_solve(sums.double(), factor).T.to(sums)
 
 
 def ridge_losses(hidden: Tensor, targets: Tensor, fitted: int, ridges: Sequence[float]) -> Tensor:

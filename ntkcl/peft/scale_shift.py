@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ntkcl.backbones.vit_blocks import feature_rows
+
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
 
@@ -62,7 +64,7 @@ class ScaleShifts(nn.Module):
     def feature(self, vit: "VisionTransformer", patches: Tensor) -> Tensor:
         """Compute the class feature (B, d) from projected patches (B, N, d), without class token and positions."""
         tokens = vit.norm_pre(vit.patch_drop(vit._pos_embed(self.patches(patches))))
-        for block, own in zip(vit.blocks, self.blocks, strict=True):
-            tokens = tokens + own.attention(block, tokens)
-            tokens = tokens + own.mlp(block, tokens)
+        for index, (block, own) in enumerate(zip(vit.blocks, self.blocks, strict=True)):
+            half = (tokens + own.attention(block, tokens))[:, : feature_rows(vit, index)]
+            tokens = half + own.mlp(block, half)
         return self.norm(vit.norm(tokens[:, 0]))

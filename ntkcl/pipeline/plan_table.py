@@ -1,6 +1,7 @@
 """The table of `ntkcl plan`."""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Iterable
 from functools import cache
 
 from rich import box
@@ -24,27 +25,12 @@ def show(study: str, console: Console | None = None) -> None:
     runs = runs_of(load_study(study))
     device, speeds = cost.measured(runs)
     console.print(f"Study {study}: remaining work (images in millions; hours of one job at a time)")
-    works = {run.name: cost.work_of(run, speeds) for run in runs}
-    sizes = {run.name: _state_bytes(run.dataset_name, run.backbone_name, run.variant) for run in runs}
-
-    def print_table(heads: tuple[str, ...], key: Callable[[Run], tuple[str, ...]]) -> tuple[cost.Work, int]:
-        table, groups = Table(*heads, box=box.SIMPLE_HEAD), {}
-        for column in COLUMNS:
-            table.add_column(column, justify="right")
-        for run in runs:
-            groups.setdefault(key(run), []).append(run.name)
-        sums = {k: (cost.total(works[n] for n in names), sum(sizes[n] for n in names)) for k, names in groups.items()}
-        for names, (work, states) in sums.items():
-            table.add_row(*names, *_cells(work, states))
-        overall = cost.total(work for work, _ in sums.values()), sum(states for _, states in sums.values())
-        table.add_section()
-        table.add_row("all", *[""] * (len(heads) - 1), *_cells(*overall))
-        console.print(table)
-        return overall
-
-    overall, disk = print_table(("dataset", "backbone"), lambda run: (run.dataset_name, run.backbone_name))
+    costs = [
+        (run, cost.work_of(run, speeds), _state_bytes(run.dataset_name, run.backbone_name, run.variant)) for run in runs
+    ]
+    overall, disk = _print_costs(costs, {"dataset": "dataset_name", "backbone": "backbone_name"}, console)
     if len({run.variant for run in runs}) > 1:
-        print_table(("method",), lambda run: (run.variant,))
+        _print_costs(costs, {"method": "variant"}, console)
     _print_bytes(study, disk, console)
     if manual := cost.manual_downloads(study):
         console.print(f"to download manually: {' and '.join(manual)} (how: ntkcl data list)")
@@ -54,6 +40,37 @@ def show(study: str, console: Console | None = None) -> None:
         console.print(f"hours: on {device}, measured with random images (runs/throughput.json)")
     else:
         console.print(f"hours are not known; measure them on the machine that computes: ntkcl plan {study} --measure")
+
+
+def _print_costs(
+    costs: list[tuple[Run, cost.Work, int]], names: dict[str, str], console: Console
+) -> tuple[cost.Work, int]:
+    """Print a row for the runs that agree in these names, and one for all.
+
+    Args:
+        costs: each run, its work, and the bytes of its states.
+        names: attributes of a run, by the heads of their columns.
+
+    Returns:
+        Work and bytes of all runs.
+    """
+    table, groups = Table(*names, box=box.SIMPLE_HEAD), defaultdict(list)
+    for column in COLUMNS:
+        table.add_column(column, justify="right")
+    for run, work, size in costs:
+        groups[tuple(getattr(run, name) for name in names.values())].append((work, size))
+    for key, members in groups.items():
+        table.add_row(*key, *_cells(*_sum(members)))
+    overall = _sum((work, size) for _, work, size in costs)
+    table.add_section()
+    table.add_row("all", *[""] * (len(names) - 1), *_cells(*overall))
+    console.print(table)
+    return overall
+
+
+def _sum(parts: Iterable[tuple[cost.Work, int]]) -> tuple[cost.Work, int]:
+    works, sizes = zip(*parts, strict=True)
+    return cost.total(works), sum(sizes)
 
 
 def _cells(work: cost.Work, states: int) -> list[str]:

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from ntkcl.backbones.vit_blocks import first_block, plain_feature
+from ntkcl.errors import UserError
 from ntkcl.peft.ridge_head import ridge_head, ridge_losses, sound_ridges
 from ntkcl.peft.scale_shift import ScaleShifts
 from ntkcl.settings.models import Training
@@ -38,7 +39,7 @@ def test_scales_of_one_and_shifts_of_zero_change_nothing():
 def test_aper_compares_both_features_as_one_vector():
     learner = learner_of("aper")
     learn(learner, SIZES, TRAINING)
-    images, both = task_images(range(7)), []
+    images = task_images(range(7))
     adapted, plain = learner.extract_features(images.images)
     assert not torch.allclose(adapted, plain)
     both = torch.cat((plain, adapted), 1)
@@ -77,6 +78,11 @@ def test_ridge_head_by_hand():
     gram, sums = torch.eye(2), torch.eye(2)
     assert torch.allclose(ridge_head(gram, sums, 1.0), torch.eye(2) / 2)
     assert torch.equal(gram, torch.eye(2))
+
+
+def test_sums_that_no_ridge_makes_positive_are_refused():
+    with pytest.raises(UserError, match="ridges"):
+        ridge_head(-torch.eye(2), torch.eye(2), 0.5)
 
 
 @pytest.mark.parametrize("rows", [12, 60])

@@ -23,7 +23,7 @@ from ntkcl.reporting.tables.markdown import escape_markdown
 from ntkcl.reporting.tables.terminal import show
 from ntkcl.reporting.tables.write import write_tables
 from ntkcl.runs import run_folder, runs_of
-from ntkcl.settings.files import load_study
+from ntkcl.settings.files import load_method, load_study
 from tests.helpers.fake_study import BACKBONE, DATASET, REPORTS, write_run, write_yaml
 from tests.helpers.projects import REPOSITORY, clear_settings
 
@@ -122,6 +122,24 @@ def test_methods_that_the_study_lacks_have_no_line_for_reproduced_numbers(study)
         assert start in markdown
     assert "Published only: \\\\\n\\quad\\textit{DualPrompt, ECCV 2022} & " in latex
     assert re.search(r"Published only: +\n +DualPrompt, ECCV 2022 +90.68±0.21", text)
+
+
+def test_a_method_of_another_name_stands_beside_its_published_numbers_with_its_note(study):
+    path = Path("params/methods/ease.yaml")
+    text = path.read_text().replace("label: EASE", "label: EASE (our reading)")
+    path.write_text(text + "published_as: EASE\nnote: EASE is our reading\n")
+    clear_settings()
+    run_some()
+    latex, markdown, text = written(study)
+    assert markdown.index("EASE (our reading)") < markdown.index("Published only:")
+    assert all("EASE is our reading." in " ".join(each.split()) for each in (latex, markdown, text))
+
+
+def test_the_paper_study_has_every_method_of_the_papers_tables(project):
+    methods = [load_method(name) for name in load_study("paper").variants]
+    names = [method.published_as or method.label for method in methods]
+    assert set(names) - {row["method"] for row in NUMBERS} == {"SimpleCIL", "RanPAC"}
+    assert {row["method"] for row in NUMBERS} <= set(names)
 
 
 def test_reproduced_numbers_are_in_rows_of_their_own(study):

@@ -17,6 +17,7 @@ from ntkcl.training.parts import backbone_of, new_learner, stream_of
 from ntkcl.training.state import load_state, next_task_path
 from ntkcl.training.train import train_task
 from tests.helpers.learners import CPU
+from tests.helpers.tensor_files import rewrite_tensors
 
 METHOD = """
 label: RanPAC
@@ -56,6 +57,18 @@ def test_a_task_that_is_learned_again_learns_the_earlier_ones_for_their_second_f
     train_task(run, 1, CPU)
     assert [path.read_bytes() for path in paths] == before
     assert not next_task_path(run.state_path(0)).exists()
+
+
+def test_a_state_of_an_earlier_version_has_everything_in_one_file(run):
+    path, second = run.state_path(1), next_task_path(run.state_path(1))
+    before = path.read_bytes(), second.read_bytes()
+    path.unlink()
+    train_task(run, 0, CPU)
+    rest = load_file(next_task_path(run.state_path(0)))
+    rewrite_tensors(run.state_path(0), **{name.removeprefix("learner/"): tensor for name, tensor in rest.items()})
+    next_task_path(run.state_path(0)).unlink()
+    train_task(run, 1, CPU)
+    assert (path.read_bytes(), second.read_bytes()) == before
 
 
 def test_a_second_file_of_another_state_is_refused(run):
