@@ -58,7 +58,7 @@ def measure(title: str, *target: str) -> None:
     seconds, output = time.perf_counter() - start, Path("log").read_text()
     if status:
         sys.exit(output[-2000:])
-    jobs = [line.split()[1] for line in output.splitlines() if line.startswith("total ")] or ["0"]
+    jobs = [line.split()[1] for line in output.splitlines() if line.strip().startswith("total ")] or ["0"]
     print(f"{title:55} {jobs[-1]:>6} jobs {seconds:6.1f} s {used.ru_maxrss / 1024**2:5.2f} GiB", flush=True)
 
 
