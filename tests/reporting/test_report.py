@@ -18,7 +18,7 @@ from tests.helpers.projects import jobs_in_plan, sh
 
 RESULTS = {  # tables and figures of each section, in the order of the menu
     "1. Tables": {"tables", "analysis"},
-    "2. Accuracy": {"accuracy", "matrices", "forgetting"},
+    "2. Accuracy": {"accuracy", "matrices", "forgetting", "ranks"},
     "3. Published and reproduced": {"published"},
     "4. Ablations": {"ablations"},
     "5. Three factors": {"sensitivity"},
