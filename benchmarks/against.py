@@ -1,13 +1,15 @@
 """Time another implementation beside ours, in turn (theirs, ours, theirs, ...), on the same images and weights.
 
-    python benchmarks/against.py benchmarks/authors_ntk_cl.py --checkout ~/NTK-CL --device cuda --out times.json
+    python benchmarks/against.py benchmarks/official/ntk_cl.py --checkout ~/NTK-CL --device cuda --out times.json
 
-The other implementation lies in a checkout outside this repository. The file named first drives it: it has a function
-`build_vit(checkout: Path, vit: VisionTransformer, setting: Setting) -> Implementation`.
+The other implementation lies in a checkout outside this repository. The file named first drives it: it names a variant
+of ours, VARIANT, and has a class `Official(checkout: Path, learner: Learner, setting: Setting)`, an `Implementation`
+that takes its weights from our learner.
 
-Ours is NTK-CL with its default settings, in the loop that real runs have. Both sides have met 5 of 10 tasks with 10
-classes each, with random numbers for their prototypes; they are timed in predicting, and in training the sixth task.
-Images are noise that lies on the device; reading and cropping are not timed.
+Ours is that variant with its settings for CIFAR-100, in the loop that real runs have. Both sides have met 5 of 10 tasks
+with 10 classes each, with random numbers for what these left; they are timed in predicting, and in training the sixth
+task. Images are noise that lies on the device; reading and cropping are not timed, nor what a method does before a
+task's first step and after its last one.
 """
 
 import hashlib
@@ -19,7 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 import click
 import torch
@@ -28,41 +30,41 @@ from turns import Implementation, Record, Setting, Turn
 
 from ntkcl.backbones.files import build_vit
 from ntkcl.backbones.vit_blocks import in_precision
+from ntkcl.bench.speed import randomize_buffers
 from ntkcl.devices.compute import batches_per_frozen_pass, choose_device
 from ntkcl.errors import UserError
+from ntkcl.methods.learner import Learner
 from ntkcl.registry import METHODS
-from ntkcl.settings.models import Architecture, Training
+from ntkcl.runs import Run, resolve
+from ntkcl.settings.models import Architecture
 from ntkcl.storage.provenance import provenance
 from ntkcl.tasks import Batches, tasks_of
 from ntkcl.training.loop import learn_task
 
-if TYPE_CHECKING:
-    from timm.models.vision_transformer import VisionTransformer
-
 B16 = Architecture(img_size=224, patch_size=16, in_chans=3, embed_dim=768, depth=12, num_heads=12, mlp_ratio=4)
-SIZES = {"vit_b16": B16, "two_blocks": B16.model_copy(update={"depth": 2})}  # the second tries things quickly
+SIZES = {"vit_b16": B16, "five_blocks": B16.model_copy(update={"depth": 5})}  # the second tries things
 TASKS, LEARNED = tasks_of([10] * 10), 5
 STEPS = {"cpu": 1, "cuda": 8}  # of a turn
 WARM_UP = 1  # rounds that do not count
-TOLERANCE = 1e-4  # of features, whose entries are about 1
-LR = 0.025
+TOLERANCE = 1e-4  # of features or scores, whose entries are about 1
 
 
 class Ours:
-    """NTK-CL with its default settings."""
+    """The variant with its settings for CIFAR-100."""
 
-    def __init__(self, vit: "VisionTransformer", setting: Setting, precision: str) -> None:
-        ntk_cl = METHODS.load("ntk_cl")
-        self.learner = ntk_cl(in_precision(vit, precision), ntk_cl.Settings()).to(setting.device).eval()
-        self.setting, self.precision = setting, precision
+    def __init__(self, run: Run, architecture: Architecture, setting: Setting, precision: str) -> None:
+        torch.manual_seed(0)  # the same weights in both precisions
+        vit = in_precision(build_vit(architecture).eval(), precision)
+        self.learner = METHODS.load(run.method.learner)(vit, run.settings).to(setting.device)
+        self.setting, self.run, self.precision = setting, run, precision
         for task in setting.tasks[: setting.learned]:
             self.learner.add_task(task)
-        torch.nn.init.normal_(self.learner.prototypes)
-
-    @torch.no_grad()
-    def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """As for an `Implementation`."""
-        return self.learner.extract_features(images)
+        randomize_buffers(self.learner, 0.02)
+        if run.variant != "ntk_cl":  # whose adapters and prompts are left as they are, as the other side has its own
+            for name, parameter in self.learner.named_parameters():
+                if not name.startswith("backbone."):
+                    torch.nn.init.normal_(parameter, std=0.02)
+        self.learner.eval()
 
     @torch.no_grad()
     def predict(self, turn: Turn) -> None:
@@ -72,8 +74,9 @@ class Ours:
 
     def train(self, turns: "Turns") -> None:
         """Train the next task, in one pass over all turns."""
-        setting = self.setting
-        training = Training(batch_size=setting.batch, epochs=1, lr=setting.lr, precision=self.precision)
+        setting, turns.learner = self.setting, self.learner
+        changes = {"batch_size": setting.batch, "epochs": 1, "first_epochs": 1, "precision": self.precision}
+        training = self.run.training.model_copy(update=changes)
         ahead = batches_per_frozen_pass(setting.device, training.batch_size)
         learn_task(self.learner, setting.tasks[setting.learned], turns, training, batches_per_frozen_pass=ahead)
 
@@ -86,9 +89,13 @@ class Turns:
     precision: str
     batches: list[tuple[Tensor, Tensor]]
     record: Record
+    learner: Learner | None = None
 
     def train_batches(self, batch_size: int, skip: int = 0) -> Batches:
-        """All rounds."""
+        """All rounds; passes before and after training get one batch."""
+        if self.learner and not self.learner.training:
+            yield self.batches[0]
+            return
         for number in range(WARM_UP + self.record.rounds):
             first, second = Turn(self.batches), Turn(self.batches)
             with in_their_precision(self.precision, self.batches[0][0].device):
@@ -96,7 +103,7 @@ class Turns:
             yield from second
             self.record.add(first, second, number < WARM_UP)
 
-    def eval_batches(self) -> Batches:
+    def eval_batches(self, batch_size: int = 64) -> Batches:
         """An image of every class."""
         task, like = TASKS[LEARNED], self.batches[0][0]
         yield like.new_zeros(task.size, *like.shape[1:]), torch.arange(task.size, device=like.device) + task.first_class
@@ -138,18 +145,19 @@ def evaluate(theirs: Implementation, ours: Ours, precision: str, batches: list, 
 
 
 def difference(theirs: Implementation, ours: Ours, images: Tensor) -> float:
-    """The largest difference of the features, untrained and in float32.
+    """The largest difference of what both make of images, in float32.
 
     Raises:
         UserError: the two do not compute the same.
     """
-    worst = 0.0
-    for feature, other in zip(ours.features(images), theirs.features(images), strict=True):
-        if feature.shape != other.shape:
-            raise UserError(f"theirs has features of shape {tuple(other.shape)}, ours {tuple(feature.shape)}")
-        worst = max(worst, float((feature - other).abs().max()))
+    compared = getattr(theirs, "outputs_of_ours", lambda learner, images: learner.scores(images))
+    with torch.no_grad():
+        outputs, others = compared(ours.learner, images), theirs.outputs(images)
+    if outputs.shape != others.shape:
+        raise UserError(f"theirs has outputs of shape {tuple(others.shape)}, ours {tuple(outputs.shape)}")
+    worst = float((outputs - others).abs().max())
     if not worst <= TOLERANCE:
-        raise UserError(f"features differ by {worst:.1e}: the two do not compute the same; nothing was timed")
+        raise UserError(f"outputs differ by {worst:.1e}: the two do not compute the same; nothing was timed")
     return worst
 
 
@@ -168,12 +176,12 @@ def about(checkout: Path) -> dict[str, str]:
     return {"commit": commit, "python_files": digest.hexdigest()}
 
 
-def load(file: Path, checkout: Path, vit: "VisionTransformer", setting: Setting) -> Implementation:
-    """The other implementation, as `file` builds it."""
-    spec = importlib.util.spec_from_file_location(file.stem, file)
+def load(file: Path) -> ModuleType:
+    """The driver of the other implementation."""
+    spec = importlib.util.spec_from_file_location(f"driver_of_{file.stem}", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.build(checkout, vit, setting)
+    return module
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -196,7 +204,7 @@ def load(file: Path, checkout: Path, vit: "VisionTransformer", setting: Setting)
     type=click.Choice([*SIZES]),
     default="vit_b16",
     show_default=True,
-    help="two_blocks: to see whether it runs; its ratio says nothing about 12 blocks.",
+    help="five_blocks: to see whether it runs; its ratio says nothing about 12 blocks.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="CPU threads.")
@@ -215,20 +223,20 @@ def main(
     threads: int,
     out: Path | None,
 ) -> None:
-    """Time the implementation that FILE drives beside ours."""
+    """Time the implementation that FILE drives beside ours. Start it in a project folder."""
     torch.set_num_threads(threads)
-    torch.manual_seed(0)
-    where, architecture = choose_device(device), SIZES[size]
-    setting, side = Setting(where, batch, TASKS, LEARNED, LR), architecture.img_size
+    driver, where, architecture = load(file), choose_device(device), SIZES[size]
+    run = resolve("cifar100", "vit_b16_in21k", driver.VARIANT, 0)
+    setting, side = Setting(where, batch, TASKS, LEARNED, run.training.lr), architecture.img_size
     ahead = batches_per_frozen_pass(where, batch)
     steps = -(-(steps or STEPS[where.type]) // ahead) * ahead  # ours takes `ahead` batches at once
-    vit = build_vit(architecture).eval().to(where)
     seen, task = range(TASKS[LEARNED].first_class), TASKS[LEARNED]
     records = [Record(name, rounds) for name in ("evaluate", "train") if part in (name, "both")]
-    theirs, ours = load(file, checkout, vit, setting), Ours(vit, setting, "float32")
+    ours = Ours(run, architecture, setting, "float32")
+    theirs = driver.Official(checkout, ours.learner, setting)
     worst = difference(theirs, ours, torch.rand(2, 3, side, side, device=where))
-    print(f"features of the untrained models differ by {worst:.1e} at most", flush=True)
-    ours = Ours(vit, setting, ours_precision)
+    print(f"{run.variant}: outputs of the two differ by {worst:.1e} at most", flush=True)
+    ours = Ours(run, architecture, setting, ours_precision)
     for record in records:
         if record.part == "evaluate":
             batches = random_batches(setting, steps, seen, side)
@@ -251,7 +259,14 @@ def main(
         parts = {r.part: {"seconds_per_step": {"theirs": r.theirs, "ours": r.ours}} for r in records}
         for r in records:
             parts[r.part] |= {"images_of_each": r.images, "images_per_second_and_ratio": r.summary(batch)}
-        report = {"theirs": file.stem, **what, "features_differ_by": worst, "parts": parts, "provenance": origin}
+        report = {
+            "theirs": file.stem,
+            "ours": run.variant,
+            **what,
+            "outputs_differ_by": worst,
+            "parts": parts,
+            "provenance": origin,
+        }
         out.write_text(json.dumps(report, indent=1) + "\n")
 
 

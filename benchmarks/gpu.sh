@@ -15,7 +15,7 @@ run() {
   "$@" 2>&1 || { echo "failed: $*" && failed=1; }
 }
 bench=(python -m ntkcl bench --device cuda)
-against=(python benchmarks/against.py benchmarks/authors_ntk_cl.py --checkout "$checkout" --device cuda --batch 16)
+against=(python benchmarks/against.py benchmarks/official/ntk_cl.py --checkout "$checkout" --device cuda --batch 16)
 
 {
   date

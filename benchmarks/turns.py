@@ -56,10 +56,13 @@ class Turn:
 
 
 class Implementation(Protocol):
-    """The other side. Its model lies on the device all the time, and has learned `setting.learned` tasks."""
+    """The other side. Its model lies on the device all the time, and has learned `setting.learned` tasks.
 
-    def features(self, images: Tensor) -> tuple[Tensor, ...]:
-        """What the untrained model makes of images, to be compared with ours: channel and patch feature."""
+    It may have `outputs_of_ours(learner, images)`, if ours is to give something else than scores for comparing.
+    """
+
+    def outputs(self, images: Tensor) -> Tensor:
+        """What the model makes of images, to be compared with ours: scores (B, classes learned)."""
 
     def predict(self, turn: Turn) -> None:
         """Predict the classes of each batch, and take the next one then. Called before `train`."""

@@ -182,12 +182,12 @@ def _before_task(run: Run, index: int, device: torch.device, seconds: float) -> 
     return learner, TimedImages(run.tasks[index], shape, device, seconds=seconds)
 
 
-def randomize_buffers(learner: Learner) -> None:
-    """Fill what earlier tasks left for prediction, such as prototypes, with random numbers."""
+def randomize_buffers(learner: Learner, std: float = 1.0) -> None:
+    """Fill what earlier tasks left for prediction, such as prototypes, with random numbers from N(0, std^2)."""
     for name, buffer in learner.named_buffers():
         is_own = not name.startswith("backbone.") and not learner.is_for_next_task(name)
         if is_own and buffer.is_floating_point():
-            torch.nn.init.normal_(buffer)
+            torch.nn.init.normal_(buffer, std=std)
 
 
 def operations_per_image(learner: Learner, images: Tensor, labels: Tensor, is_training: bool) -> float:
