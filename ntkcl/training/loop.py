@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,12 @@ class LossLog:
         lines = [",".join(self.columns)]
         lines += [f"{row[0]:.0f},{row[1]:.0f}," + ",".join(repr(value) for value in row[2:]) for row in self.rows]
         return "\n".join(lines) + "\n"
+
+    @classmethod
+    def read(cls, path: Path) -> "LossLog":
+        """Read what `csv` has written."""
+        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        return cls(tuple(header.split(",")), [[float(value) for value in line.split(",")] for line in lines])
 
     def undefined(self) -> dict[str, int]:
         """Count the steps in which a term was not defined and counted as 0."""

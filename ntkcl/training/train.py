@@ -18,6 +18,7 @@ from ntkcl.storage.provenance import provenance
 from ntkcl.storage.tensors import checked_metadata
 from ntkcl.tasks import Batches, TaskImages
 from ntkcl.training.checkpoint import Checkpoints
+from ntkcl.training.finished import FinishedTask
 from ntkcl.training.fixed_images import with_fixed_images
 from ntkcl.training.loop import LossLog, OnEpoch, learn_task
 from ntkcl.training.parts import backbone_of, new_learner, stream_of
@@ -37,7 +38,8 @@ def train_task(
     """Train task `index` of a run from the state of the task before; write its losses and its state.
 
     A state's second file (`next_task_path`) is deleted once the next task is learned. If it is needed again, earlier
-    tasks are learned again first.
+    tasks are learned again first. If the task was learned before by this commit, and its state deleted since, nothing
+    is trained: the state is restored (`ntkcl.training.finished`).
 
     The random state continues from task to task, so that tasks in separate processes give the files of one process.
     Training resumes from the `checkpoint.safetensors` of a process that was stopped or killed: on a CPU, the files are
@@ -60,6 +62,10 @@ def train_task(
         raise UserError(f"{run.name} has no task {index}; it has tasks 0 to {len(tasks) - 1}")
     distributed.start(device)
     task, stream = tasks[index], stream_of(run)
+    path, checkpoints = run.state_path(index), _checkpoints(run, index, device, stream, checkpoint_pause)
+    finished = FinishedTask(path.parent, checkpoints.metadata | {"commit": checkpoints.made_with[0]["commit"]})
+    if any(distributed.all_gather_object(distributed.rank() == 0 and finished.restore(path))):
+        return LossLog.read(path.with_name("losses.csv"))
     torch.manual_seed(run.seed)  # training uses no other generators than torch's
     learner = new_learner(run, backbone_of(run, device))
     if index:
@@ -69,8 +75,7 @@ def train_task(
     if rank := distributed.rank():  # dropout differs between processes; all else comes from the first one
         torch.manual_seed(run.seed + (index + 1) * 1_000_003 + rank)
     learner.to(device)
-    path, images = run.state_path(index), with_fixed_images(learner, stream.train_images(task, device), device)
-    checkpoints = _checkpoints(run, index, device, stream, checkpoint_pause)
+    images = with_fixed_images(learner, stream.train_images(task, device), device)
     ahead = batches_per_frozen_pass(device, run.training.batch_size)
     earlier = ((old, stream.train_images(old, device)) for old in tasks[:index]) if learner.needs_old_images else None
     total = learner.epochs_of(task, run.training) * len(images.labels)
@@ -80,10 +85,14 @@ def train_task(
             learner, task, images, run.training, images.on_epoch, checkpoints, ahead, compile_mode, earlier
         )
     if distributed.rank() == 0:
-        write_text(path.with_name("losses.csv"), log.csv())
+        losses = path.with_name("losses.csv")
+        write_text(losses, log.csv())
         save_state(path, learner, run, task, stream, checkpoints.made_with)
+        finished.keep(*(each for each in (losses, path, next_task_path(path)) if each.exists()))
         if index:
-            next_task_path(run.state_path(index - 1)).unlink(missing_ok=True)
+            used = next_task_path(run.state_path(index - 1))
+            used.unlink(missing_ok=True)
+            FinishedTask(used.parent, {}).forget(used)
     checkpoints.delete()
     distributed.wait_for_all()
     return log
@@ -128,7 +137,7 @@ class _ReportedImages:
 def _checkpoints(run: Run, index: int, device: torch.device, stream: TaskStream, pause: float) -> Checkpoints:
     about = {"digest": run.digest, "run": run.name, "task": index, "content": stream.summary["content"]}
     about |= {"weights": weights_metadata(run.backbone_name)["fingerprint"], "processes": distributed.world_size()}
-    if index:  # trained again with other bytes, it is another task
+    if index and run.state_path(index - 1).exists():  # trained again with other bytes, it is another task
         with run.state_path(index - 1).open("rb") as file:
             about["earlier_tasks"] = hashlib.file_digest(file, "sha256").hexdigest()
     made = provenance(device.type, precision_on(device, run.training.precision))
