@@ -34,6 +34,8 @@ except UserError as error:
 study, runs, measured = pipeline.study, pipeline.runs, pipeline.measured
 uses_gpu, gpus_each, threads_each = pipeline.uses_gpu, pipeline.gpus_each, pipeline.threads_each
 NTKCL = pipeline.command  # starts training and evaluation
+# The first line of each try in a log. On a full disk there is room for the error, in the block that this line takes.
+HEADING = """echo "--- $(date '+%F %T') on $(hostname)${SLURM_JOB_ID:+, job $SLURM_JOB_ID of Slurm}\""""
 metrics_figures = figures_from("metrics", published=bool(study.tables))
 analysis_figures = figures_from("analysis") if study.reference else {}
 figures = metrics_figures | analysis_figures

@@ -1,6 +1,8 @@
-"""Lines with the number of finished jobs in a file or pipe, where Snakemake's logger `rich` prints no progress."""
+"""What Snakemake's logger `rich` lacks: progress in a file or pipe, and failed jobs without a log."""
 
 import logging
+from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
 
@@ -18,6 +20,26 @@ class _FinishedJobs(logging.Handler):
         """Report the jobs."""
         if getattr(record, "event", None) == "progress":
             self.report(record.done, total=record.total)
+
+
+class _Existing(list):
+    """Paths, of which those that exist are seen, whenever one looks."""
+
+    def __iter__(self) -> Iterator[str]:
+        return (path for path in super().__iter__() if Path(path).exists())
+
+
+def _see_existing_logs(record: logging.LogRecord) -> bool:
+    if getattr(record, "event", None) == "job_info":
+        record.log = _Existing(record.log)
+    return True
+
+
+def show_existing_logs_only() -> None:
+    """Let a failed group of jobs show the logs that there are: the logger opens those of jobs that have not begun."""
+    from snakemake.logging import logger
+
+    logger.addFilter(_see_existing_logs)
 
 
 def print_finished_jobs() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 from ntkcl.devices import gpus
 from ntkcl.errors import UserError, nearest
-from ntkcl.pipeline import cost, fork_server
+from ntkcl.pipeline import cost, fork_server, slurm
 from ntkcl.pipeline.existing_results import mark_up_to_date, set_back_future_times
-from ntkcl.pipeline.progress_lines import print_finished_jobs
+from ntkcl.pipeline.progress_lines import print_finished_jobs, show_existing_logs_only
 from ntkcl.runs import Run, runs_of
 from ntkcl.settings.files import all_names, load_study
 from ntkcl.settings.studies import Study
@@ -41,6 +41,7 @@ class Pipeline:
         gpus_each: number of GPUs of a job of training or evaluation.
         threads_each: number of CPU threads of a job that computes.
         only_touches: Snakemake only updates its records (`--touch`).
+        uses_slurm: jobs are submitted to Slurm.
         name: name of the study.
     """
 
@@ -50,6 +51,7 @@ class Pipeline:
     gpus_each: int
     threads_each: int
     only_touches: bool
+    uses_slurm: bool
     name: str
 
     @property
@@ -72,13 +74,17 @@ class Pipeline:
         """Lock the folder, and print the cost of the planned jobs.
 
         Raises:
-            UserError: another pipeline runs in this folder.
+            UserError: another pipeline runs in this folder, or the cluster's nodes cannot run the jobs.
         """
         lock_until_exit(Path(".snakemake/running"))
         if self.only_touches:
             return
-        planned = [(job.rule.name, job.wildcards) for job in workflow.dag.needrun_jobs()]
-        print(cost.summary(self.name, planned), file=sys.stderr)
+        jobs = list(workflow.dag.needrun_jobs())
+        if self.uses_slurm:
+            slurm.check_that_jobs_fit(jobs)
+            slurm.use_squeue_without_accounting(workflow)
+        print(cost.summary(self.name, [(job.rule.name, job.wildcards) for job in jobs]), file=sys.stderr)
+        show_existing_logs_only()
         if not sys.stderr.isatty():
             print_finished_jobs()
 
@@ -101,6 +107,9 @@ def prepare(workflow: Any, config: dict[str, Any]) -> Pipeline:
     arguments = _arguments()
     is_local = starts_jobs and arguments.executor in (None, "local", "dryrun", "touch")
     runs_jobs = (arguments.cores or arguments.jobs) and not (arguments.dryrun or arguments.touch)
+    uses_slurm = starts_jobs and runs_jobs and arguments.executor == "slurm"
+    if uses_slurm:
+        slurm.wait_for_earlier_jobs(Path.cwd())
     if is_local and runs_jobs:
         fork_server.start(FORK_SERVER_MODULE)  # early: its imports take seconds, and so does planning
     os.environ[gpus.JOBS_PER_GPU] = str(config["jobs_per_gpu"])  # for the jobs
@@ -121,7 +130,7 @@ def prepare(workflow: Any, config: dict[str, Any]) -> Pipeline:
     if starts_jobs and not arguments.touch and (message := mark_up_to_date(config["study"])):
         print(message, file=sys.stderr)
     config["about"] = _about(config["study"], study)
-    return Pipeline(study, runs, uses_gpu, gpus_each, threads_each, arguments.touch, config["study"])
+    return Pipeline(study, runs, uses_gpu, gpus_each, threads_each, arguments.touch, uses_slurm, config["study"])
 
 
 def _named(study: Any) -> str:

@@ -24,8 +24,8 @@ rule measure_kernel:
     message:
         "measure the kernel: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "ntkcl measure-kernel {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
-        " --device {config[device]} --threads {threads} > {log} 2>&1"
+        "exec >> {log} 2>&1; {HEADING}; ntkcl measure-kernel {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
+        " --device {config[device]} --threads {threads}"
 
 
 if study.reference:
@@ -48,7 +48,7 @@ if study.reference:
         message:
             "compare the variants of study {params.study}"
         shell:
-            "ntkcl report compare {params.study} > {log} 2>&1"
+            "exec >> {log} 2>&1; {HEADING}; ntkcl report compare {params.study}"
 
     rule analysis_figures:
         input:
@@ -64,4 +64,4 @@ if study.reference:
         message:
             "plot the figures of the comparison"
         shell:
-            "ntkcl report figures --analysis > {log} 2>&1"
+            "exec >> {log} 2>&1; {HEADING}; ntkcl report figures --analysis"

@@ -26,8 +26,8 @@ rule evaluate_run:
     message:
         "evaluate: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "{NTKCL} evaluate {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
-        " --device {config[device]} --threads {threads} > {log} 2>&1"
+        "exec >> {log} 2>&1; {HEADING}; {NTKCL} evaluate {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
+        " --device {config[device]} --threads {threads}"
 
 
 def seeds_of(wildcards):
@@ -51,4 +51,4 @@ rule log_wandb:
     message:
         "log to W&B: {wildcards.variant} on {wildcards.dataset}"
     shell:
-        "ntkcl log-wandb {params.folders} > {log} 2>&1 && touch {output}"
+        "exec >> {log} 2>&1; {HEADING}; ntkcl log-wandb {params.folders} && touch {output}"

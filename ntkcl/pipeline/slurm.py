@@ -1,0 +1,157 @@
+"""What a pipeline asks a Slurm cluster before it submits jobs: are earlier ones there, and will the new ones start."""
+
+import re
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ntkcl.errors import UserError
+
+RUN_ID = re.compile(r"(.*_)?[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # Snakemake's jobs have such a name
+POLL_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Nodes:
+    """The largest nodes of a partition.
+
+    Args:
+        partition: its name.
+        cpus: cores of a node.
+        mem_mb: memory of a node.
+        gpus: whether its nodes have GPUs.
+        minutes: the longest time that a job may ask for; None: any.
+    """
+
+    partition: str
+    cpus: int
+    mem_mb: int
+    gpus: bool
+    minutes: int | None
+
+    def lacks(self, threads: int, mem_mb: int, gpus: int) -> str:
+        """What a job asks for and no node has: GPUs, CPUs, memory, or nothing."""
+        lacking = {"GPUs": gpus and not self.gpus, "CPUs": threads > self.cpus, "memory": mem_mb > self.mem_mb}
+        return next((name for name, is_lacking in lacking.items() if is_lacking), "")
+
+
+def use_squeue_without_accounting(workflow: Any) -> None:
+    """Let the executor ask `squeue` for its jobs' states where the cluster keeps no accounting, which `sacct` reads."""
+    if "accounting_storage/none" in _output("scontrol", "show", "config"):
+        workflow.executor_settings.status_command = "squeue"
+
+
+def wait_for_earlier_jobs(folder: Path, poll_seconds: float = POLL_SECONDS) -> None:
+    """Wait until no job is in the queue that a Snakemake in this folder has submitted and left, when it was killed.
+
+    Without that, the same tasks would be computed twice at the same time.
+    """
+    said = False
+    while jobs := earlier_jobs(folder):
+        if not said:
+            ids = " ".join(jobs)
+            print(
+                f"waiting for the end of {len(jobs)} jobs that an earlier start in this folder has left in the queue; "
+                f"they keep what they finish. To cancel them (they save what they have): scancel {ids}",
+                file=sys.stderr,
+                flush=True,
+            )
+            said = True
+        time.sleep(poll_seconds)
+
+
+def earlier_jobs(folder: Path) -> list[str]:
+    """The numbers of Snakemake's jobs in the queue whose working directory is `folder`."""
+    lines = (line.split("|") for line in _output("squeue", "--me", "-h", "-o", "%i|%j|%Z").splitlines())
+    return [number for number, name, path in lines if RUN_ID.fullmatch(name) and Path(path) == folder.resolve()]
+
+
+def check_that_jobs_fit(jobs: Iterable[Any]) -> None:
+    """Compare what the planned jobs ask for with the nodes of their partitions.
+
+    Args:
+        jobs: Snakemake's.
+
+    Raises:
+        UserError: a job would wait in the queue for ever.
+    """
+    nodes, chains = _nodes(), defaultdict(list)
+    asks: dict[str, dict[str, tuple]] = defaultdict(dict)  # by what is lacking, then by rule
+    for job in (each for each in jobs if not each.is_local):
+        partition = job.resources.get("slurm_partition")
+        possible = [each for each in nodes if partition in (None, each.partition)]
+        asked = (job.threads, int(job.resources.get("mem_mb") or 0), int(job.resources.get("gpu") or 0))
+        lacking = [each.lacks(*asked) for each in possible]
+        if possible and all(lacking):
+            asks[lacking[0]].setdefault(job.rule.name, (asked, possible, partition))
+        run = tuple(value for name, value in job.wildcards.items() if name != "task")
+        chains[job.group or job.rule.name, run if job.group else str(job), partition].append(job)
+    for what in sorted(asks):
+        _explain(what, asks[what])
+    for (*_, partition), members in chains.items():  # those of a group share an allocation, one after another
+        _check_time(members, partition, nodes)
+
+
+def _explain(what: str, asks: dict[str, tuple]) -> None:
+    (threads, memory, _), possible, partition = next(iter(asks.values()))
+    cpus, mem_mb = max(each.cpus for each in possible), max(each.mem_mb for each in possible)
+    texts = {  # what is asked for, and what to do
+        "GPUs": ("GPUs", "compute on CPUs: --config study=NAME device=cpu"),
+        "CPUs": (f"{threads} CPUs (at most {cpus})", f"--set-threads {' '.join(f'{rule}={cpus}' for rule in asks)}"),
+        "memory": (
+            f"{memory} MB of memory (at most {mem_mb})",
+            f"--set-resources {' '.join(f'{rule}:mem_mb={mem_mb}' for rule in asks)}",
+        ),
+    }
+    asked, remedy = texts[what]
+    ask = "ask" if len(asks) > 1 else "asks"
+    raise UserError(
+        f"{' and '.join(asks)} {ask} for {asked}; no node of {_named(partition)} has them (sinfo); {remedy}"
+    )
+
+
+def _check_time(jobs: list[Any], partition: str | None, nodes: list[Nodes]) -> None:
+    limits = [each.minutes for each in nodes if partition in (None, each.partition)]
+    minutes = sum(int(job.resources.get("runtime") or 0) for job in jobs)
+    if limits and None not in limits and minutes > max(limits):
+        rule, share = jobs[0].rule.name, max(1, max(limits) // len(jobs))
+        raise UserError(
+            f"{len(jobs)} jobs in one allocation, such as {jobs[0]}, ask for {minutes} minutes; {_named(partition)} "
+            f"allows {max(limits)} (sinfo); ask for less (at its limit a job saves, and the next try goes on from "
+            f"there): --set-resources {rule}:runtime={share}"
+        )
+
+
+def _named(partition: str | None) -> str:
+    return f"partition {partition}" if partition else "the cluster"
+
+
+def _nodes() -> list[Nodes]:
+    lines = _output("sinfo", "-h", "-e", "-o", "%R|%c|%m|%G|%l").splitlines()
+    parts = (line.split("|") for line in lines)
+    return [
+        Nodes(name, int(cpus), int(memory), "gpu" in gres, _minutes(limit)) for name, cpus, memory, gres, limit in parts
+    ]
+
+
+def _minutes(limit: str) -> int | None:
+    """Minutes of Slurm's "days-hours:minutes:seconds"; None for "infinite"."""
+    if not limit[:1].isdigit():
+        return None
+    days, _, clock = limit.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    hours, minutes = ([0, *parts] if len(parts) == 2 else parts)[:2]
+    return 1440 * int(days or 0) + 60 * hours + minutes
+
+
+def _output(*command: str) -> str:
+    """What a command of Slurm prints; nothing if it fails, since none of this must stop a pipeline that could run."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return ""
