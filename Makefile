@@ -44,6 +44,7 @@ install: .venv/installed
 	pip install --disable-pip-version-check --progress-bar off --require-hashes -r requirements.lock > >($(PIP_LINES))
 	pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps \
 	  --config-settings editable_mode=compat --editable .
+	cp requirements.lock .venv/
 	touch $@
 
 # Rewrites requirements.lock for all platforms and Python versions, with hashes (uv writes no address of a registry).

@@ -47,5 +47,7 @@ class Registry:
 
 METHODS = Registry("methods", "LEARNER", "learner", frozenset({"learner", "first_task", "prompt_pool"}))
 SOURCES = Registry("data/sources", "SOURCE", "source", frozenset({"common"}))
-REPLAYS = Registry("verification", "REPLAY", "replay", frozenset({"ntk_cl", "replay", "trajectory", "verify"}))
+REPLAYS = Registry(
+    "verification", "REPLAY", "replay", frozenset({"ntk_cl", "replay", "results", "trajectory", "verify"})
+)
 FIGURES = Registry("reporting/figures", "FIGURE", "figure", frozenset({"analysis_data", "figure", "render", "style"}))

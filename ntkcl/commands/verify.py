@@ -1,4 +1,4 @@
-"""`ntkcl verify`: agreement with numbers that official code computed."""
+"""`ntkcl verify`: agreement with numbers that official code computed, and of tables with the data below them."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from ntkcl.errors import UserError
 
 @click.group(cls=Commands)
 def verify() -> None:
-    """Compare with numbers computed elsewhere."""
+    """Compare with numbers computed elsewhere; follow tables back to the data."""
 
 
 @verify.command()
@@ -27,3 +27,20 @@ def trajectory(file: Path, tolerance: float | None) -> None:
     click.echo(f"largest {max(error for error, _ in groups.values()):.1e}")
     if bad := [group for group, (error, _) in groups.items() if not error <= limits[group]]:
         raise UserError(f"{file}: {', '.join(bad)} differ by more than {max(limits[group] for group in bad):g}")
+
+
+@verify.command()
+@click.option("--threads", type=click.IntRange(1), default=1, show_default=True, help="Images read at once.")
+def report(threads: int) -> None:
+    """Follow the tables in reports/ back to predictions, states, weights and images; print what does not belong."""
+    from ntkcl.verification.results import makers, problems_of_report
+
+    problems = 0
+    for problem in problems_of_report(threads=threads):
+        click.echo(problem)
+        problems += 1
+    if problems:
+        raise UserError(f"{problems} problems in what reports/tables.tex rests on; see above")
+    for line in makers():
+        click.echo(line)
+    click.echo("tables, metrics, predictions, states, weights and images belong together")

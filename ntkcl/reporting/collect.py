@@ -106,12 +106,13 @@ def finished(folders: list[Path], kind: type[Result], digests: dict[Path, str], 
 
 
 def provenance_of(runs: Iterable[RunResult]) -> Provenance:
-    """Devices, commits and package versions of all `runs`."""
+    """Devices, commits, lock files and package versions of all `runs`."""
     parts = [part for run in runs for part in run.provenance]
     packages = sorted({package for part in parts for package in part.versions})
     return Provenance(
         devices=sorted({part.device for part in parts}),
         commits=sorted({part.commit for part in parts}),
+        locks=sorted({part.lock for part in parts if part.lock}),
         versions={
             package: sorted({part.versions[package] for part in parts if package in part.versions})
             for package in packages

@@ -11,10 +11,11 @@ PerTask = list[float | None]
 
 
 class MadeWith(Model):
-    """Device, package versions and commit that a part of a run was computed with."""
+    """Device, package versions, lock file and commit that a part of a run was computed with."""
 
     device: str
     versions: dict[str, str]
+    lock: str | None = None
     commit: str
 
 

@@ -26,6 +26,7 @@ class Provenance(Model):
 
     devices: list[str]
     commits: list[str]
+    locks: list[str] = Field(default=[], description="lock files of the environments, where they are known")
     versions: dict[str, list[str]]
 
 

@@ -1,7 +1,9 @@
 """Provenance of results: device, versions, commit."""
 
+import hashlib
 import platform
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -9,7 +11,7 @@ PACKAGES = ("ntkcl", "torch", "timm", "numpy")
 
 
 def provenance(device: str, precision: str) -> dict:
-    """Return what is recorded with each result: device name, Python and package versions, commit of the code.
+    """Return what is recorded with each result: device name, Python and package versions, lock file, commit.
 
     Args:
         device: a torch device type, "cpu" or "cuda".
@@ -17,7 +19,13 @@ def provenance(device: str, precision: str) -> dict:
     """
     versions = {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     name = device_name(device) if precision == "float32" else f"{device_name(device)} in {precision}"
-    return {"device": name, "versions": versions, "commit": commit()}
+    return {"device": name, "versions": versions, "lock": lock_digest(), "commit": commit()}
+
+
+def lock_digest() -> str | None:
+    """Name the lock file that this environment was installed from, by its sha256; None if there was none."""
+    path = Path(sys.prefix) / "requirements.lock"  # `make install` puts it there
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else None
 
 
 def device_name(device: str) -> str:

@@ -44,6 +44,10 @@ def provenance_note(study: StudyMetrics | StudyComparison, provenance: Provenanc
         ]
         devices = ", ".join(provenance.devices)
         notes.append(f"Computed on {devices} with {', '.join(versions)}; commit {commits_of(provenance)}")
+    if len(provenance.locks) > 1:
+        notes.append(f"The runs come from different environments (lock files {', '.join(provenance.locks)})")
+    if len(provenance.commits) > 1:
+        notes.append("The runs were computed by different commits of the code")
     return notes
 
 
