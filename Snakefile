@@ -34,8 +34,10 @@ except UserError as error:
 study, runs, measured = pipeline.study, pipeline.runs, pipeline.measured
 uses_gpu, gpus_each, threads_each = pipeline.uses_gpu, pipeline.gpus_each, pipeline.threads_each
 NTKCL = pipeline.command  # starts training and evaluation
-# The first line of each try in a log. On a full disk there is room for the error, in the block that this line takes.
-HEADING = """echo "--- $(date '+%F %T') on $(hostname)${SLURM_JOB_ID:+, job $SLURM_JOB_ID of Slurm}\""""
+# The first line of a log: on a full disk there is room for an error in the block that it takes. Before another try,
+# Snakemake deletes the log; that of a job of Slurm has a second name.
+HEADING = """echo "--- $(date '+%F %T') on $(hostname)${SLURM_JOB_ID:+, job $SLURM_JOB_ID of Slurm}"; \
+LOG=$(readlink /proc/$$/fd/1); [ -z "${SLURM_JOB_ID:-}" ] || ln -f "$LOG" "$LOG.job$SLURM_JOB_ID" || true"""
 metrics_figures = figures_from("metrics", published=bool(study.tables))
 analysis_figures = figures_from("analysis") if study.reference else {}
 figures = metrics_figures | analysis_figures

@@ -42,7 +42,10 @@ def results(folder: Path) -> dict[str, bytes]:
 
 
 def times(folder: Path) -> dict[str, int]:
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.glob("runs/**/state.safetensors")}
+    return {
+        str(path.relative_to(folder)): path.stat().st_mtime_ns
+        for path in folder.glob("runs/**/task?/state.safetensors")
+    }
 
 
 def test_all_results_exist(finished):

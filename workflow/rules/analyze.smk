@@ -24,7 +24,7 @@ rule measure_kernel:
     message:
         "measure the kernel: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "exec >> {log} 2>&1; {HEADING}; ntkcl measure-kernel {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
+        "exec > {log} 2>&1; {HEADING}; ntkcl measure-kernel {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
         " --device {config[device]} --threads {threads}"
 
 
@@ -48,7 +48,7 @@ if study.reference:
         message:
             "compare the variants of study {params.study}"
         shell:
-            "exec >> {log} 2>&1; {HEADING}; ntkcl report compare {params.study}"
+            "exec > {log} 2>&1; {HEADING}; ntkcl report compare {params.study}"
 
     rule analysis_figures:
         input:
@@ -64,4 +64,4 @@ if study.reference:
         message:
             "plot the figures of the comparison"
         shell:
-            "exec >> {log} 2>&1; {HEADING}; ntkcl report figures --analysis"
+            "exec > {log} 2>&1; {HEADING}; ntkcl report figures --analysis"

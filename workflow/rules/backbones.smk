@@ -25,7 +25,7 @@ rule pretrain_backbone:
     message:
         "backbone: {wildcards.backbone} (takes minutes; progress in {log})"
     shell:
-        "exec >> {log} 2>&1; {HEADING}; ntkcl backbone {wildcards.backbone} --device {config[device]} --threads {threads}"
+        "exec > {log} 2>&1; {HEADING}; ntkcl backbone {wildcards.backbone} --device {config[device]} --threads {threads}"
 
 
 rule fetch_backbone:
@@ -42,4 +42,4 @@ rule fetch_backbone:
     message:
         "backbone: {wildcards.backbone} (progress in {log})"
     shell:
-        "exec >> {log} 2>&1; {HEADING}; ntkcl backbone {wildcards.backbone}"
+        "exec > {log} 2>&1; {HEADING}; ntkcl backbone {wildcards.backbone}"

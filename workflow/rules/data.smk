@@ -9,7 +9,7 @@ rule fetch_data:
     message:
         "fetch: {wildcards.dataset} (progress in {log})"
     shell:
-        "exec >> {log} 2>&1; {HEADING}; ntkcl data fetch {wildcards.dataset}"
+        "exec > {log} 2>&1; {HEADING}; ntkcl data fetch {wildcards.dataset}"
 
 
 rule prepare_data:
@@ -31,4 +31,4 @@ rule prepare_data:
     message:
         "data: {wildcards.dataset}"
     shell:
-        "exec >> {log} 2>&1; {HEADING}; ntkcl data prepare {wildcards.dataset} --threads {threads}"
+        "exec > {log} 2>&1; {HEADING}; ntkcl data prepare {wildcards.dataset} --threads {threads}"

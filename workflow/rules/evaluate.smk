@@ -26,7 +26,7 @@ rule evaluate_run:
     message:
         "evaluate: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}"
     shell:
-        "exec >> {log} 2>&1; {HEADING}; {NTKCL} evaluate {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
+        "exec > {log} 2>&1; {HEADING}; {NTKCL} evaluate {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
         " --device {config[device]} --threads {threads}"
 
 
@@ -51,4 +51,4 @@ rule log_wandb:
     message:
         "log to W&B: {wildcards.variant} on {wildcards.dataset}"
     shell:
-        "exec >> {log} 2>&1; {HEADING}; ntkcl log-wandb {params.folders} && touch {output}"
+        "exec > {log} 2>&1; {HEADING}; ntkcl log-wandb {params.folders} && touch {output}"

@@ -28,7 +28,7 @@ rule aggregate:
     message:
         "collect the metrics of study {params.study}"
     shell:
-        "exec >> {log} 2>&1; {HEADING}; ntkcl report aggregate {params.study}"
+        "exec > {log} 2>&1; {HEADING}; ntkcl report aggregate {params.study}"
 
 
 rule figures:
@@ -43,7 +43,7 @@ rule figures:
     message:
         "plot the figures of the metrics"
     shell:
-        "exec >> {log} 2>&1; {HEADING}; ntkcl report figures"
+        "exec > {log} 2>&1; {HEADING}; ntkcl report figures"
 
 
 rule tables:
@@ -64,4 +64,4 @@ rule tables:
     message:
         "write the tables"
     shell:
-        "exec >> {log} 2>&1; {HEADING}; ntkcl report tables"
+        "exec > {log} 2>&1; {HEADING}; ntkcl report tables"

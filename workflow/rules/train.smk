@@ -31,5 +31,5 @@ rule train_task:
     message:
         "train: {wildcards.variant} on {wildcards.dataset}, seed {wildcards.seed}, task {wildcards.task}"
     shell:
-        "exec >> {log} 2>&1; {HEADING}; {NTKCL} train {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
+        "exec > {log} 2>&1; {HEADING}; {NTKCL} train {wildcards.dataset} {wildcards.backbone} {wildcards.variant} {wildcards.seed}"
         " --task {wildcards.task} --device {config[device]} --threads {threads}"
