@@ -25,6 +25,7 @@ CONFIG = Path("/etc/slurm/slurm.conf")  # an exported SLURM_CONF does not reach 
 MARK = "# written by ntkcl's workflow/one_machine_slurm.py"
 DAEMONS = ("munged", "slurmctld", "slurmd")  # in the order of their start
 MEGABYTE = 2**20
+FOLDERS = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # where the daemons may be
 
 
 def start(cpus: int | None = None, settings: str = "") -> None:
@@ -53,6 +54,7 @@ def start_daemon(name: str) -> None:
     files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid", "log-file": "munge.log"}
     options = [f"--{option}={STATE / file}" for option, file in (files | {"seed-file": "munge.seed"}).items()]
     command = ["munged", "--foreground", "--force", *options] if name == "munged" else [name, "-D"]
+    command[0] = shutil.which(name, path=FOLDERS)
     with (STATE / f"{name}.out").open("ab") as output:
         started = subprocess.Popen(command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, process_group=0)
     (STATE / f"{name}.started").write_text(str(started.pid))
@@ -88,7 +90,7 @@ def stop() -> None:
 
 def _problem() -> str:
     """Why a Slurm cannot be started, or nothing."""
-    missing = [name for name in (*DAEMONS, "sbatch") if not shutil.which(name)]
+    missing = [name for name in (*DAEMONS, "sbatch") if not shutil.which(name, path=FOLDERS)]
     if os.geteuid():
         return "only root can start the daemons"
     if missing:

@@ -68,7 +68,9 @@ def wait_for_earlier_jobs(folder: Path, poll_seconds: float = POLL_SECONDS) -> N
 def earlier_jobs(folder: Path) -> list[str]:
     """The numbers of Snakemake's jobs in the queue whose working directory is `folder`."""
     lines = (line.split("|") for line in _output("squeue", "--me", "-h", "-o", "%i|%j|%Z").splitlines())
-    return [number for number, name, path in lines if RUN_ID.fullmatch(name) and Path(path) == folder.resolve()]
+    return [
+        number for number, name, path in lines if RUN_ID.fullmatch(name) and Path(path).resolve() == folder.resolve()
+    ]
 
 
 def check_that_jobs_fit(jobs: Iterable[Any]) -> None:

@@ -39,7 +39,12 @@ def write_run(dataset, variant, seed, average, backbone="vit", *, split="0123456
         "accuracy_matrix": [[average + 1], [average, average - 2]],
     }
     names = {"dataset": dataset, "backbone": backbone, "variant": variant, "seed": seed}
-    made_with = {"device": "CPU (one)", "versions": {"torch": "2.0", "numpy": "1.5"}, "commit": "abc+"} | made_with
+    made_with = {
+        "device": "CPU (one)",
+        "versions": {"torch": "2.0", "numpy": "1.5"},
+        "lock": "12ab",
+        "commit": "abc+",
+    } | made_with
     folder = run_folder(dataset, backbone, variant, seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "metrics.json").write_text(json.dumps(run_of(names, metrics, [made_with], split, images)))

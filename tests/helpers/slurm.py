@@ -12,6 +12,7 @@ _spec = importlib.util.spec_from_file_location("one_machine_slurm", REPOSITORY /
 one_machine = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(one_machine)
 
-CAN_START = os.geteuid() == 0 and all(map(shutil.which, ("munged", "slurmctld", "slurmd", "sbatch")))
+COMMANDS = (*one_machine.DAEMONS, "sbatch")
+CAN_START = os.geteuid() == 0 and all(shutil.which(name, path=one_machine.FOLDERS) for name in COMMANDS)
 HAS_OTHER = SLURM_CONF.exists() and one_machine.MARK not in SLURM_CONF.read_text()
 REASON = "no Slurm can be started here (root; Debian: apt-get install --no-install-recommends slurm-wlm munge)"

@@ -59,7 +59,7 @@ def test_metrics_are_collected_and_summarized(study):
     late = [f"{dataset}/vit/late/seed{seed}" for dataset in ("toy_one", "two") for seed in (0, 1)]
     assert content.missing == [*late[:2], "two/vit/slow/seed1", *late[2:]]
     versions = {"numpy": ["1.5"], "torch": ["2.0"]}
-    assert content.provenance == Provenance(devices=["CPU (one)"], commits=["abc+"], versions=versions)
+    assert content.provenance == Provenance(devices=["CPU (one)"], commits=["abc+"], versions=versions, locks=["12ab"])
     rows = {(row.dataset, row.variant): row for row in content.summaries}
     assert [variant for dataset, variant in rows if dataset == "two"] == VARIANTS
     fast = rows["two", "fast/no_ema"]
