@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.helpers.projects import ENVIRONMENT, sh
 from tests.helpers.slurm import CAN_START, HAS_OTHER, REASON, one_machine
@@ -15,7 +16,6 @@ from tests.helpers.slurm import CAN_START, HAS_OTHER, REASON, one_machine
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not CAN_START or HAS_OTHER, reason=REASON),
-    pytest.mark.xdist_group("slurm"),
 ]
 STUDY = ["--config", "study=quickstart", "device=cpu"]
 SNAKEMAKE = ["snakemake", "--profile", "workflow/profiles/slurm", "--latency-wait", "20"]
@@ -25,12 +25,13 @@ SMALL += ["--set-resources", "train_task:mem_mb=2000", "evaluate_run:mem_mb=2000
 RUN = "runs/digits/vit_tiny/ntk_cl/seed0"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def slurm():
-    """A Slurm with a node of two cores; stopped at the end."""
-    one_machine.start(cpus=2)
-    yield one_machine
-    one_machine.stop()
+    """A Slurm with a node of two cores; stopped at the end. There is one on the machine, for all processes of pytest."""
+    with FileLock("/run/lock/ntkcl-slurm-tests"):
+        one_machine.start(cpus=2)
+        yield one_machine
+        one_machine.stop()
 
 
 @pytest.fixture
