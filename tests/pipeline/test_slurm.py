@@ -27,7 +27,7 @@ RUN = "runs/digits/vit_tiny/ntk_cl/seed0"
 
 @pytest.fixture
 def slurm():
-    """A Slurm with a node of two cores; stopped at the end. There is one on the machine, for all processes of pytest."""
+    """A Slurm with a node of two cores, stopped at the end; processes of pytest take turns."""
     with FileLock("/run/lock/ntkcl-slurm-tests"):
         one_machine.start(cpus=2)
         yield one_machine
