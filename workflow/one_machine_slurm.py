@@ -28,13 +28,8 @@ MEGABYTE = 2**20
 FOLDERS = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # where the daemons may be
 
 
-def start(cpus: int | None = None, settings: str = "") -> None:
-    """Start the daemons and wait until the node takes jobs.
-
-    Args:
-        cpus: cores of the node; all by default.
-        settings: more lines for slurm.conf.
-    """
+def start(cpus: int | None = None) -> None:
+    """Start the daemons and wait until the node, with all cores or with `cpus`, takes jobs."""
     problem = _problem()
     if problem:
         sys.exit(f"error: {problem}")
@@ -43,14 +38,13 @@ def start(cpus: int | None = None, settings: str = "") -> None:
     (STATE / "munge.key").write_bytes(secrets.token_bytes(128))
     (STATE / "munge.key").chmod(0o400)
     CONFIG.parent.mkdir(exist_ok=True)
-    CONFIG.write_text(_configuration(cpus or os.cpu_count(), settings))
+    CONFIG.write_text(_configuration(cpus or os.cpu_count()))
     for name in DAEMONS:
-        start_daemon(name)
+        _start_daemon(name)
     _wait_for("the node", lambda: _output("sinfo", "-h", "-o", "%t") == "idle")
 
 
-def start_daemon(name: str) -> None:
-    """Start one of the daemons; `stop_daemon` stops it."""
+def _start_daemon(name: str) -> None:
     files = {"key-file": "munge.key", "socket": "munge.socket", "pid-file": "munge.pid", "log-file": "munge.log"}
     options = [f"--{option}={STATE / file}" for option, file in (files | {"seed-file": "munge.seed"}).items()]
     command = ["munged", "--foreground", "--force", *options] if name == "munged" else [name, "-D"]
@@ -62,14 +56,13 @@ def start_daemon(name: str) -> None:
         _wait_for(name, (STATE / "munge.socket").exists)
 
 
-def stop_daemon(name: str, number: int = signal.SIGTERM) -> None:
-    """Stop one of the daemons by its pid."""
+def _stop_daemon(name: str) -> None:
     path = STATE / f"{name}.started"
     if not path.exists():
         return
     pid = int(path.read_text())
     with suppress(ProcessLookupError):
-        os.kill(pid, number)
+        os.kill(pid, signal.SIGTERM)
         _wait_for(f"the end of {name}", lambda: not _runs(pid, name))
     path.unlink()
 
@@ -82,7 +75,7 @@ def stop() -> None:
         with suppress(SystemExit):
             _wait_for("the end of all jobs", lambda: not _output("squeue", "-h", "-o", "%i"))
     for name in reversed(DAEMONS):
-        stop_daemon(name)
+        _stop_daemon(name)
     if CONFIG.exists() and CONFIG.read_text().startswith(MARK):
         CONFIG.unlink()
     shutil.rmtree(STATE, ignore_errors=True)
@@ -100,7 +93,7 @@ def _problem() -> str:
     return ""
 
 
-def _configuration(cpus: int, settings: str) -> str:
+def _configuration(cpus: int) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEGABYTE - 256
     ports = [_free_port(), _free_port()]
     return f"""{MARK}
@@ -133,7 +126,6 @@ KillWait=15
 SchedulerParameters=batch_sched_delay=1,sched_interval=5
 NodeName=localhost NodeAddr=127.0.0.1 NodeHostname={socket.gethostname()} CPUs={cpus} RealMemory={memory} State=UNKNOWN
 PartitionName=all Nodes=localhost Default=YES MaxTime=INFINITE State=UP
-{settings}
 """
 
 

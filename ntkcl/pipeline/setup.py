@@ -19,7 +19,7 @@ from ntkcl.runs import Run, runs_of
 from ntkcl.settings.files import all_names, load_study
 from ntkcl.settings.studies import Study
 from ntkcl.storage.files import read_json
-from ntkcl.storage.lock import lock_until_exit
+from ntkcl.storage.lock import lock_until_exit, locked
 
 DEFAULTS = {
     "study": "quickstart",
@@ -27,6 +27,7 @@ DEFAULTS = {
     "jobs_per_gpu": 1,
     "gpus_per_job": 1,  # of training and evaluation: the images of a batch are divided among them
 }
+RUNNING = Path(".snakemake/running")  # locked while a pipeline runs
 FORK_SERVER_MODULE = "ntkcl.commands.entry"
 
 
@@ -76,7 +77,7 @@ class Pipeline:
         Raises:
             UserError: another pipeline runs in this folder, or the cluster's nodes cannot run the jobs.
         """
-        lock_until_exit(Path(".snakemake/running"))
+        lock_until_exit(RUNNING)
         if self.only_touches:
             return
         jobs = list(workflow.dag.needrun_jobs())
@@ -109,7 +110,8 @@ def prepare(workflow: Any, config: dict[str, Any]) -> Pipeline:
     runs_jobs = (arguments.cores or arguments.jobs) and not (arguments.dryrun or arguments.touch)
     uses_slurm = starts_jobs and runs_jobs and arguments.executor == "slurm"
     if uses_slurm:
-        slurm.wait_for_earlier_jobs(Path.cwd())
+        with locked(RUNNING):  # jobs of a pipeline that still runs are no earlier ones
+            slurm.wait_for_earlier_jobs(Path.cwd())
     if is_local and runs_jobs:
         fork_server.start(FORK_SERVER_MODULE)  # early: its imports take seconds, and so does planning
     os.environ[gpus.JOBS_PER_GPU] = str(config["jobs_per_gpu"])  # for the jobs

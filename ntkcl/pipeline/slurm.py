@@ -18,7 +18,7 @@ POLL_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Nodes:
-    """The largest nodes of a partition.
+    """Nodes of one kind in a partition.
 
     Args:
         partition: its name.
@@ -35,7 +35,7 @@ class Nodes:
     minutes: int | None
 
     def lacks(self, threads: int, mem_mb: int, gpus: int) -> str:
-        """What a job asks for and no node has: GPUs, CPUs, memory, or nothing."""
+        """What a job asks for and these nodes have not: GPUs, CPUs, memory, or nothing."""
         lacking = {"GPUs": gpus and not self.gpus, "CPUs": threads > self.cpus, "memory": mem_mb > self.mem_mb}
         return next((name for name, is_lacking in lacking.items() if is_lacking), "")
 
@@ -87,10 +87,12 @@ def check_that_jobs_fit(jobs: Iterable[Any]) -> None:
     for job in (each for each in jobs if not each.is_local):
         partition = job.resources.get("slurm_partition")
         possible = [each for each in nodes if partition in (None, each.partition)]
-        asked = (job.threads, int(job.resources.get("mem_mb") or 0), int(job.resources.get("gpu") or 0))
-        lacking = [each.lacks(*asked) for each in possible]
+        threads, memory, gpus = job.threads, *(int(job.resources.get(name) or 0) for name in ("mem_mb", "gpu"))
+        if gpus and any(each.gpus for each in possible):
+            possible = [each for each in possible if each.gpus]
+        lacking = [each.lacks(threads, memory, gpus) for each in possible]
         if possible and all(lacking):
-            asks[lacking[0]].setdefault(job.rule.name, (asked, possible, partition))
+            asks[lacking[0]].setdefault(job.rule.name, (threads, memory, possible, partition))
         run = tuple(value for name, value in job.wildcards.items() if name != "task")
         chains[job.group or job.rule.name, run if job.group else str(job), partition].append(job)
     for what in sorted(asks):
@@ -100,7 +102,7 @@ def check_that_jobs_fit(jobs: Iterable[Any]) -> None:
 
 
 def _explain(what: str, asks: dict[str, tuple]) -> None:
-    (threads, memory, _), possible, partition = next(iter(asks.values()))
+    threads, memory, possible, partition = next(iter(asks.values()))
     cpus, mem_mb = max(each.cpus for each in possible), max(each.mem_mb for each in possible)
     texts = {  # what is asked for, and what to do
         "GPUs": ("GPUs", "compute on CPUs: --config study=NAME device=cpu"),

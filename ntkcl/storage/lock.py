@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from filelock import FileLock, Timeout
 
@@ -13,8 +14,8 @@ from ntkcl.errors import UserError
 _locks = []  # open files; the operating system releases them when the process ends
 
 
-def lock_until_exit(path: Path) -> None:
-    """Lock `path` until this process ends, however it ends: Snakemake's own lock outlives a kill.
+def locked(path: Path) -> TextIO:
+    """Lock `path` until the file that is returned is closed, or this process ends: Snakemake's lock outlives a kill.
 
     Raises:
         UserError: another process has locked it.
@@ -25,7 +26,12 @@ def lock_until_exit(path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise UserError(f"another pipeline runs in this folder (it locked {path}); wait for it or stop it") from error
-    _locks.append(file)
+    return file
+
+
+def lock_until_exit(path: Path) -> None:
+    """As `locked`, until this process ends, however it ends."""
+    _locks.append(locked(path))
 
 
 @contextmanager

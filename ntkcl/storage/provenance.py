@@ -1,4 +1,4 @@
-"""Provenance of results: device, versions, commit."""
+"""Provenance of results: device, versions, lock file, commit, code."""
 
 import hashlib
 import platform
@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 PACKAGES = ("ntkcl", "torch", "timm", "numpy")
+CODE = Path(__file__).resolve().parents[1]  # the package
 
 
 def provenance(device: str, precision: str) -> dict:
@@ -28,6 +29,14 @@ def lock_digest() -> str | None:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else None
 
 
+def code_digest() -> str:
+    """Name the running code, committed or not, by the sha256 of the package's Python files."""
+    digest = hashlib.sha256()
+    for path in sorted(CODE.rglob("*.py")):
+        digest.update(f"{path.relative_to(CODE)} ".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 def device_name(device: str) -> str:
     """Return the name of the processor or the GPU."""
     if device == "cuda":
@@ -45,15 +54,14 @@ def commit() -> str:
 
     A repository around a copy of the code, such as one that contains a virtual environment, does not count.
     """
-    here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", "-C", str(CODE), *arguments], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "--", str(Path(__file__).resolve()))
-        changed = git("status", "--porcelain", "--", str(here))
+        git("ls-files", "--error-unmatch", "--", str(CODE / "storage/provenance.py"))
+        changed = git("status", "--porcelain", "--", str(CODE))
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

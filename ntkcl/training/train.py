@@ -14,7 +14,7 @@ from ntkcl.methods.learner import Learner
 from ntkcl.progress import Report, shown
 from ntkcl.runs import Run
 from ntkcl.storage.files import write_text
-from ntkcl.storage.provenance import provenance
+from ntkcl.storage.provenance import code_digest, provenance
 from ntkcl.storage.tensors import checked_metadata
 from ntkcl.tasks import Batches, TaskImages
 from ntkcl.training.checkpoint import Checkpoints
@@ -38,7 +38,7 @@ def train_task(
     """Train task `index` of a run from the state of the task before; write its losses and its state.
 
     A state's second file (`next_task_path`) is deleted once the next task is learned. If it is needed again, earlier
-    tasks are learned again first. If the task was learned before by this commit, and its state deleted since, nothing
+    tasks are learned again first. If the task was learned before by the same code, and its state deleted since, nothing
     is trained: the state is restored (`ntkcl.training.finished`).
 
     The random state continues from task to task, so that tasks in separate processes give the files of one process.
@@ -63,8 +63,9 @@ def train_task(
     distributed.start(device)
     task, stream = tasks[index], stream_of(run)
     path, checkpoints = run.state_path(index), _checkpoints(run, index, device, stream, checkpoint_pause)
-    finished = FinishedTask(path.parent, checkpoints.metadata | {"commit": checkpoints.made_with[0]["commit"]})
+    finished = FinishedTask(path.parent, checkpoints.metadata | {"code": code_digest()})
     if any(distributed.all_gather_object(distributed.rank() == 0 and finished.restore(path))):
+        checkpoints.delete()  # if the process was killed before it could
         return LossLog.read(path.with_name("losses.csv"))
     torch.manual_seed(run.seed)  # training uses no other generators than torch's
     learner = new_learner(run, backbone_of(run, device))

@@ -10,7 +10,7 @@ from typing import Any
 from ntkcl.backbones.files import load_vit, weights_metadata
 from ntkcl.data.prepared.status import verified
 from ntkcl.errors import UserError
-from ntkcl.metrics.continual import check_predictions, read_predictions, run_metrics
+from ntkcl.metrics.continual import read_predictions, run_metrics
 from ntkcl.progress import tracked
 from ntkcl.reporting.collect import aggregate
 from ntkcl.reporting.study_metrics import REPORTS, read_study_metrics
@@ -55,11 +55,10 @@ def problems_of_run(run: Run) -> Iterator[str]:
     try:
         content, data, weights = read_json(path), stream_of(run).summary, weights_metadata(run.backbone_name)
         predictions = read_predictions(run.folder / "predictions.csv.gz")
-        check_predictions(predictions, run.dataset.task_sizes)
+        metrics = run_metrics(predictions, run.dataset.task_sizes, run.method.protocol)
     except UserError as error:
         yield str(error)
         return
-    metrics = run_metrics(predictions, run.dataset.task_sizes, run.method.protocol)
     if content.get("metrics") != json.loads(json.dumps(metrics)):
         yield f"{path} does not follow from the predictions beside it; {remedy}"
     if content.get("digest") != run.digest:

@@ -51,19 +51,23 @@ def test_a_home_is_not_needed():
 
 
 def test_the_commit_of_a_repository_around_a_copy_is_not_recorded(tmp_path, monkeypatch):
-    copy = tmp_path / "code" / "provenance.py"
-    copy.parent.mkdir()
+    copy = tmp_path / "code/storage/provenance.py"
+    copy.parent.mkdir(parents=True)
     copy.write_bytes(Path(provenance.__file__).read_bytes())
     git(tmp_path, "init", "--quiet")
     (tmp_path / ".gitignore").write_text("code/\n")
     git(tmp_path, "add", ".gitignore")
     git(tmp_path, "commit", "--quiet", "--message", "outer")
-    monkeypatch.setattr(provenance, "__file__", str(copy))
+    monkeypatch.setattr(provenance, "CODE", tmp_path / "code")
     assert provenance.commit() == "unknown"
     (tmp_path / ".gitignore").write_text("")
     git(tmp_path, "add", "code")
     git(tmp_path, "commit", "--quiet", "--all", "--message", "tracked")
-    assert provenance.commit() == git(tmp_path, "rev-parse", "--short=12", "HEAD").strip()
+    commit = git(tmp_path, "rev-parse", "--short=12", "HEAD").strip()
+    assert provenance.commit() == commit
+    (tmp_path / "code/methods").mkdir()
+    (tmp_path / "code/methods/mine.py").touch()  # any file of the package
+    assert provenance.commit() == f"{commit}+"
 
 
 def test_times_in_the_future_are_set_back(finished, capsys):

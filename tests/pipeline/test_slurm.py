@@ -93,6 +93,7 @@ def test_after_the_head_was_killed_nothing_is_computed_twice(slurm, prepared, tm
     command = [*SNAKEMAKE, *SMALL, *STUDY, "--", f"{RUN}/metrics.json"]
     head = subprocess.Popen(command, cwd=prepared, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     wait_for(queue)
+    assert "another pipeline runs in this folder" in sh(prepared, *command, code=1)
     head.send_signal(signal.SIGKILL)
     head.wait()
     output = sh(prepared, *command)

@@ -1,5 +1,6 @@
 """A finished task whose files were deleted, as Snakemake does after a job that it takes for failed, is not lost."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from ntkcl.runs import Run, resolve
+from ntkcl.storage import provenance
 from ntkcl.training import train
 from ntkcl.training.finished import FOLDER
 from ntkcl.training.state import next_task_path
@@ -56,7 +58,7 @@ def test_a_command_that_is_given_while_the_state_is_there_trains(run, cannot_tra
         train_task(run, 1, CPU)
 
 
-@pytest.mark.parametrize("fault", ["damaged", "settings", "commit", "images"])
+@pytest.mark.parametrize("fault", ["damaged", "settings", "code", "images"])
 def test_what_does_not_fit_any_more_is_trained_again(run, cannot_train, monkeypatch, fault):
     delete_outputs(run, 0)
     if fault == "damaged":
@@ -65,8 +67,10 @@ def test_what_does_not_fit_any_more_is_trained_again(run, cannot_train, monkeypa
         path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     elif fault == "settings":
         run = replace(run, digest="0" * len(run.digest))
-    elif fault == "commit":
-        monkeypatch.setattr(train, "provenance", lambda *_: {"device": "CPU", "versions": {}, "commit": "another"})
+    elif fault == "code":
+        package = Path(shutil.copytree(provenance.CODE, "package"))  # with changes that are not committed
+        (package / "methods/new.py").write_text("CHANGED = True")
+        monkeypatch.setattr(provenance, "CODE", package)
     else:
         summary = train.stream_of(run).summary
         monkeypatch.setattr(train, "stream_of", lambda _: SimpleNamespace(summary=summary | {"content": "others"}))

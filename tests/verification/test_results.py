@@ -66,10 +66,10 @@ FAULTS = {
     other_prediction: "metrics.json does not follow from the predictions",
     study_with_other_numbers: "reports/metrics.json does not follow from the runs' metrics",
     lambda run: flip_last_bit(run.state_path(1)): "task1/state.safetensors is damaged",
-    lambda run: flip_last_bit(Path("backbones/vit_tiny.safetensors")): "backbones/vit_tiny.safetensors",
+    lambda run: flip_last_bit(Path("backbones/vit_tiny.safetensors")): "backbones/vit_tiny.safetensors is damaged",
     lambda run: flip_last_bit(Path("data/digits/images.safetensors")): "data/digits is damaged",
     lambda run: run.state_path(0).unlink(): "task0/state.safetensors is missing",
-    lambda run: (run.folder / "metrics.json").write_text("{}"): "metrics.json",
+    lambda run: (run.folder / "metrics.json").write_text("{}"): "was computed with other settings",
 }
 
 
