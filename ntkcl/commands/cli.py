@@ -8,6 +8,7 @@ from ntkcl.commands.bench import bench
 from ntkcl.commands.check import check
 from ntkcl.commands.data import data
 from ntkcl.commands.evaluate import evaluate
+from ntkcl.commands.export import export
 from ntkcl.commands.log_wandb import log_wandb
 from ntkcl.commands.measure_kernel import measure_kernel
 from ntkcl.commands.options import Commands
@@ -24,7 +25,8 @@ def main() -> None:
     """NTK-CL and the methods it is compared with, under one protocol. Commands work on the current project folder."""
 
 
-COMMANDS = (data, backbone, train, evaluate, measure_kernel, log_wandb, report, check, plan, bench, predict, verify)
+STEPS = (data, backbone, train, evaluate, measure_kernel, log_wandb, report)
+COMMANDS = (*STEPS, check, plan, bench, predict, verify, export)
 for command in COMMANDS:
     main.add_command(command)
 

@@ -1,0 +1,1 @@
+"""Results for other machines: a trained state with a card, and a finished study in one folder."""
