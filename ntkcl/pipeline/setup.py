@@ -12,7 +12,7 @@ from typing import Any
 
 from ntkcl.devices import gpus
 from ntkcl.errors import UserError, nearest
-from ntkcl.pipeline import cost, fork_server, slurm
+from ntkcl.pipeline import cost, fork_server, slurm, wandb_live
 from ntkcl.pipeline.existing_results import mark_up_to_date, set_back_future_times
 from ntkcl.pipeline.progress_lines import print_finished_jobs, show_existing_logs_only
 from ntkcl.runs import Run, runs_of
@@ -85,6 +85,8 @@ class Pipeline:
             slurm.check_that_jobs_fit(jobs)
             slurm.use_squeue_without_accounting(workflow)
         print(cost.summary(self.name, [(job.rule.name, job.wildcards) for job in jobs]), file=sys.stderr)
+        if self.logs_to_wandb and any(job.rule.name == "train_task" for job in jobs):
+            wandb_live.start()
         show_existing_logs_only()
         if not sys.stderr.isatty():
             print_finished_jobs()

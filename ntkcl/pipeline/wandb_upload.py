@@ -30,16 +30,16 @@ def is_logged_in() -> bool:
     return any(key.authenticators(urlparse(_server()).hostname) for key in keys)
 
 
-def upload(runs: list[Path]) -> None:
-    """Upload the offline `runs` that are not uploaded yet; print a warning for those that cannot be."""
-    waiting = [run for run in runs if not _is_uploaded(run)]
-    problem = _unreachable(_server()) if waiting else None
-    with shown("uploading to W&B", len(waiting), "runs") as report:
-        for start in range(0, 0 if problem else len(waiting), RUNS_PER_UPLOAD):
-            problem = _sync(waiting[start : start + RUNS_PER_UPLOAD]) or problem
-            report(min(start + RUNS_PER_UPLOAD, len(waiting)))
-    if left := [str(run) for run in waiting if not _is_uploaded(run)]:
-        print(f"warning: not uploaded to W&B ({problem}); later: wandb sync {' '.join(left)}", file=sys.stderr)
+def upload(runs: list[Path]) -> str | None:
+    """Upload the offline `runs`; return what went wrong."""
+    problem = _unreachable(_server()) if runs else None
+    with shown("uploading to W&B", len(runs), "runs") as report:
+        for start in range(0, 0 if problem else len(runs), RUNS_PER_UPLOAD):
+            part = runs[start : start + RUNS_PER_UPLOAD]
+            error = _sync(part)
+            problem = problem or (None if all(map(is_uploaded, part)) else error)
+            report(min(start + RUNS_PER_UPLOAD, len(runs)))
+    return problem
 
 
 def _server() -> str:
@@ -49,7 +49,7 @@ def _server() -> str:
     return wandb.setup().settings.base_url
 
 
-def _is_uploaded(run: Path) -> bool:
+def is_uploaded(run: Path) -> bool:
     """Return whether `wandb sync` left its marker file."""
     return any(run.glob("*.wandb.synced"))
 

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -22,9 +23,12 @@ from ntkcl.training.checkpoint import Checkpoints, Stopped
 from ntkcl.training.optimization import new_optimizer, scheduled_lr, set_lr
 
 MIN_SAVED_SECONDS = 10.0  # of training, for a checkpoint before a task's end
+LOSSES_SECONDS = 10.0  # between two copies of the losses to the host, within an epoch
 
 OnEpoch = Callable[[int, int, float], None]
 """Called after each epoch with its number, the number of epochs, and the mean loss."""
+OnLosses = Callable[[tuple[str, ...], list[list[float]]], None]
+"""Called every few seconds with the columns of the `LossLog` and the rows since the last call."""
 
 
 @dataclass
@@ -63,6 +67,7 @@ def learn_task(
     batches_per_frozen_pass: int = 1,
     compile_mode: str | None = None,
     earlier: Iterable[tuple[Task, TaskImages]] | None = None,
+    on_losses: OnLosses | None = None,
 ) -> LossLog:
     """Train `learner` on `task`; all random numbers come from torch's generators.
 
@@ -72,6 +77,7 @@ def learn_task(
         batches_per_frozen_pass: number of batches that go through `Learner.frozen_forward` together.
         compile_mode: mode of torch.compile for the passes through the ViT, such as "default"; None: not compiled.
         earlier: earlier tasks and their images, for an oracle (`Learner.needs_old_images`).
+        on_losses: called every few seconds, and after each epoch.
 
     Returns:
         The losses of every step.
@@ -94,7 +100,7 @@ def learn_task(
         with distributed.shared_random_state():
             learner.begin_task(task, images, training)
         if is_trained:
-            steps = _Training(learner, task, training, checkpoints, batches_per_frozen_pass, compile_mode)
+            steps = _Training(learner, task, training, checkpoints, batches_per_frozen_pass, compile_mode, on_losses)
             log = steps.run(images, on_epoch)
     learner.eval()
     learner.end_task(task, images)
@@ -114,6 +120,7 @@ class _Training:
         checkpoints: Checkpoints | None,
         batches_per_frozen_pass: int,
         compile_mode: str | None,
+        on_losses: OnLosses | None,
     ) -> None:
         self.learner, self.task, self.training = learner, task, training
         self.frozen_forward, self.features = learner.frozen_forward, learner.training_features
@@ -131,6 +138,7 @@ class _Training:
         self.log, self.pending = LossLog(), []  # losses of the last steps that are still on the device
         self.epoch = self.done = 0  # epochs, and batches of the next one, that are done
         self.before_epoch = random_state()
+        self.on_losses, self.fetched = on_losses, time.monotonic()
 
     def run(self, images: TaskImages, on_epoch: OnEpoch) -> LossLog:
         """All epochs, or those that a checkpoint leaves."""
@@ -165,6 +173,8 @@ class _Training:
             for frozen, labels in self._frozen_batches(group):
                 self._step(frozen, labels)
             self.done += len(group)
+            if time.monotonic() - self.fetched >= LOSSES_SECONDS:
+                self._fetch_losses()
             if self.checkpoints:
                 self._save_if_due()
 
@@ -211,6 +221,7 @@ class _Training:
         values = torch.stack(self.pending).tolist() if self.pending else []
         self.log.rows += [[first + index, self.epoch + 1, lr, *row] for index, row in enumerate(values)]
         self.pending.clear()
+        self.fetched = time.monotonic()
         for row in self.log.rows[first:]:
             if not math.isfinite(row[3]):
                 pairs = zip(self.log.columns[3:], row[3:], strict=True)
@@ -219,6 +230,8 @@ class _Training:
                     f"the loss is not finite at task {self.task.index}, epoch {row[1]}, step {row[0]} ({losses}); "
                     "lower lr, or the weight of the term that grew; earlier tasks are kept"
                 )
+        if values and self.on_losses:
+            self.on_losses(self.log.columns, self.log.rows[first:])
 
     def _save_if_due(self, interval: float | None = None) -> None:
         due, number = self.checkpoints.should_save(interval)

@@ -22,6 +22,7 @@ from ntkcl.training.finished import FinishedTask
 from ntkcl.training.fixed_images import with_fixed_images
 from ntkcl.training.loop import LossLog, OnEpoch, learn_task
 from ntkcl.training.parts import backbone_of, new_learner, stream_of
+from ntkcl.training.progress_points import ProgressPoints
 from ntkcl.training.state import FORMAT, VERSION, load_state, next_task_path, save_state
 
 CHECKPOINT_SECONDS = 300.0  # between two checkpoints within a task
@@ -80,10 +81,20 @@ def train_task(
     ahead = batches_per_frozen_pass(device, run.training.batch_size)
     earlier = ((old, stream.train_images(old, device)) for old in tasks[:index]) if learner.needs_old_images else None
     total = learner.epochs_of(task, run.training) * len(images.labels)
+    points = ProgressPoints(path.with_name("progress.csv"), _images_per_step(images, run))
     with shown(f"training task {index}", total, "images", Console(stderr=True, quiet=rank > 0)) as report:
         images = _ReportedImages(images, len(images.labels), report, on_epoch)
         log = learn_task(
-            learner, task, images, run.training, images.on_epoch, checkpoints, ahead, compile_mode, earlier
+            learner,
+            task,
+            images,
+            run.training,
+            images.on_epoch,
+            checkpoints,
+            ahead,
+            compile_mode,
+            earlier,
+            None if rank else points.add,
         )
     if distributed.rank() == 0:
         losses = path.with_name("losses.csv")
@@ -97,6 +108,11 @@ def train_task(
     checkpoints.delete()
     distributed.wait_for_all()
     return log
+
+
+def _images_per_step(images: TaskImages, run: Run) -> float:
+    count = len(images.labels)
+    return count / -(-count // run.training.batch_size)
 
 
 def _lacks_second_file(run: Run, index: int, learner: Learner) -> bool:

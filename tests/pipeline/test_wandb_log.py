@@ -102,7 +102,7 @@ def test_a_run_is_one_wandb_run_and_nothing_is_written_elsewhere(run_folder, tmp
     done = log_wandb(run_folder, tmp_path / "home")
     assert (done.stdout, done.stderr) == ("", "")
     assert {path for path in tmp_path.rglob("*") if "wandb" not in path.parts} == before | {tmp_path / "home"}
-    assert len(list((run_folder / "wandb").iterdir())) == 1
+    assert len(list((run_folder / "wandb").glob("offline-run-*"))) == 1
 
     records = records_of(run_folder)
     [run] = [record.run for record in records if record.HasField("run")]
@@ -177,11 +177,11 @@ def test_only_new_results_are_logged(run_folder, tmp_path):
     """One process for several runs; those that were logged stay as they are."""
     folders = [run_folder, finished_run(run_folder.parent, 2)]
     log_wandb(run_folder.parent, tmp_path / "home")
-    before = [list(folder.glob("wandb/*")) for folder in folders]
+    before = [list(folder.glob("wandb/offline-run-*")) for folder in folders]
     assert [len(paths) for paths in before] == [1, 1]
     write_metrics(folders[1], 2, final=71.0)
     log_wandb(run_folder.parent, tmp_path / "home")
-    after = [list(folder.glob("wandb/*")) for folder in folders]
+    after = [list(folder.glob("wandb/offline-run-*")) for folder in folders]
     assert after[0] == before[0]
     assert len(after[1]) == 1 and after[1] != before[1]
 

@@ -1,0 +1,87 @@
+"""Curves of runs that are still training on Weights & Biases.
+
+Training writes points to its files (`ntkcl.training.progress_points`) and knows nothing of W&B. A process beside it, on
+the machine where the pipeline was started, uploads them every minute as offline runs, each with the identity that the
+finished run will have: W&B then shows one run, which grows over all its tasks and all its jobs.
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+from subprocess import STDOUT, Popen
+from tempfile import TemporaryDirectory
+
+from ntkcl.errors import UserError
+from ntkcl.pipeline import wandb_log, wandb_upload
+from ntkcl.runs import resolve
+
+LOG = Path("reports/logs/wandb_live.log")
+
+
+def start() -> None:
+    """Let a process upload the curves below `runs/` until this one ends, if runs are uploaded at all."""
+    try:
+        if not wandb_log.uploads():
+            return
+    except (UserError, ModuleNotFoundError):
+        return  # `log_wandb` will say why
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    with LOG.open("w") as log:
+        command = [sys.executable, "-m", "ntkcl", "log-wandb", "--live", "runs"]
+        Popen(command, stdout=log, stderr=STDOUT, start_new_session=True)  # Ctrl-C is for the jobs
+
+
+def follow(folders: list[Path], pause: float) -> None:
+    """Upload the curves of all runs below `folders` that have not finished, whenever they have grown.
+
+    It ends when the process that started this one has ended. Without network, it says so and tries again.
+
+    Raises:
+        UserError: W&B refuses its settings.
+    """
+    parent, sent, last = os.getppid(), _unfinished(folders), None
+    with wandb_log.quiet_wandb():
+        print(f"uploading curves of runs that train in {', '.join(map(str, folders))}", flush=True)
+        while os.getppid() == parent:
+            grown = {run: time for run, time in _unfinished(folders).items() if sent.get(run) != time}
+            problem = _upload(list(grown)) if grown else last
+            if not problem:
+                sent |= grown
+            elif problem != last:
+                print(f"warning: curves are not uploaded to W&B ({problem}); training goes on", file=sys.stderr)
+            last = problem
+            for _ in range(int(10 * pause)):
+                if os.getppid() == parent:
+                    time.sleep(0.1)
+
+
+def _unfinished(folders: list[Path]) -> dict[Path, float]:
+    """The folders of runs that have points and no results, with the time of the last point."""
+    times: dict[Path, float] = {}
+    for path in (path for folder in folders for path in folder.rglob("task*/progress.csv")):
+        run = path.parent.parent
+        if not (run / "metrics.json").exists():
+            times[run] = max(times.get(run, 0.0), path.stat().st_mtime)
+    return times
+
+
+def _upload(runs: list[Path]) -> str | None:
+    """Upload the curves of `runs`; return what went wrong. A run that cannot be written is named and left out."""
+    offline = []
+    with wandb_log.alone(), TemporaryDirectory(prefix="ntkcl-wandb-") as folder:
+        for run in (run for run in runs if not (run / "metrics.json").exists()):
+            try:
+                offline.append(_written(run, Path(folder, str(len(offline)))))
+            except (UserError, ValueError) as error:
+                print(f"warning: the curves of {run} are not uploaded to W&B: {error}", file=sys.stderr)
+        return wandb_upload.upload(offline)
+
+
+def _written(run: Path, folder: Path) -> Path:
+    """Write the curves of `run` as an offline run in the new `folder`."""
+    dataset, backbone, *variant, seed = run.parts[run.parts.index("runs") + 1 :]
+    resolved = resolve(dataset, backbone, "/".join(variant), int(seed.removeprefix("seed")))
+    content = {"run": resolved.describe(), "digest": resolved.digest, "provenance": []}
+    rows = list(wandb_log.point_rows(run, len(resolved.tasks)))
+    return wandb_log.write_offline(folder, wandb_log.identity(run, content), rows, {})
