@@ -22,6 +22,11 @@ class Commands(click.Group):
             click.echo(f"error: {error}", err=True)
         except ModuleNotFoundError as error:
             click.echo(f"error: the package {error.name} is missing; install it with `make install`", err=True)
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # of torch, which need not be imported
+                raise
+            remedy = "end other processes on it (nvidia-smi), or let fewer jobs share it (jobs_per_gpu)"
+            click.echo(f"error: the GPU has no memory left ({str(error).splitlines()[0]}); {remedy}", err=True)
         sys.exit(1)
 
 

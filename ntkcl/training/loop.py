@@ -20,6 +20,7 @@ from ntkcl.settings.models import Training
 from ntkcl.storage.tensors import add_prefix, strip_prefix
 from ntkcl.tasks import Task, TaskImages
 from ntkcl.training.checkpoint import Checkpoints, Stopped
+from ntkcl.training.micro_batches import FeaturesInParts, in_memory
 from ntkcl.training.optimization import new_optimizer, scheduled_lr, set_lr
 
 MIN_SAVED_SECONDS = 10.0  # of training, for a checkpoint before a task's end
@@ -193,13 +194,10 @@ class _Training:
         self.learner.step = len(self.log.rows) + len(self.pending)
         with distributed.shared_random_state():
             drawn = self.learner.draw(len(labels))
-        with self.learner.autocast():
-            features = self.features(frozen, tuple(distributed.shard(rows) for rows in drawn))
-        features = tuple(distributed.all_gather_rows(feature, len(labels)) for feature in features)
-        with distributed.shared_random_state():
-            total, terms = self.learner.loss(features, labels)
-        self.optimizer.zero_grad(set_to_none=not self.learner.zero_gradients)
-        total.backward()
+        try:
+            total, terms = self._backward(frozen, drawn, labels, self.training.micro_batch)
+        except torch.OutOfMemoryError as error:
+            raise UserError(self._advice(frozen, drawn, labels)) from error
         distributed.average_gradients(self.parameters)
         if limit := self.training.clip_norm:
             terms = terms | {"grad_norm": nn.utils.clip_grad_norm_(self.parameters, limit)}
@@ -207,6 +205,35 @@ class _Training:
         self._update()
         self.pending.append(torch.stack([total.detach(), *(term.detach() for term in terms.values())]))
         self.log.columns = (*LossLog.columns, *terms)
+
+    def _backward(
+        self, frozen: Tensors, drawn: Tensors, labels: Tensor, micro_batch: int | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch and its terms; gradients are with the parameters then."""
+        local = tuple(distributed.shard(rows) for rows in drawn)
+        parts = FeaturesInParts(self.features, frozen, local, micro_batch)
+        with self.learner.autocast():
+            features = parts.forward()
+        features = tuple(distributed.all_gather_rows(feature, len(labels)) for feature in features)
+        with distributed.shared_random_state():
+            total, terms = self.learner.loss(features, labels)
+        self.optimizer.zero_grad(set_to_none=not self.learner.zero_gradients)
+        total.backward()
+        with self.learner.autocast():
+            parts.backward()
+        return total, terms
+
+    def _advice(self, frozen: Tensors, drawn: Tensors, labels: Tensor) -> str:
+        """What fits, for a step without enough memory; the step is lost."""
+        count = self.training.micro_batch or len(frozen[0])
+        size = None
+        if distributed.world_size() == 1:  # other processes are not here to take part
+            size = in_memory(lambda size: self._backward(frozen, drawn, labels, size)[0].detach(), count)
+        fits = f"set training.micro_batch to {size}, which fits" if size else "use a GPU with more memory"
+        return (
+            f"the GPU has no memory for {count} images at once at task {self.task.index}; {fits} (the loss stays that "
+            "of the whole batch), or let fewer jobs share a GPU; earlier tasks are kept"
+        )
 
     @torch.no_grad()
     def _update(self) -> None:

@@ -1,0 +1,84 @@
+"""The features of a batch in parts, for a device without memory for a whole batch: the same loss and gradients.
+
+A loss may need all features of a batch together. So they are computed part by part without gradients, the loss gives
+gradients with respect to them, and each part is computed once more, with the same random numbers, for those of the
+parameters: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", Section 3.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ntkcl.devices.random_state import random_state, set_random_state
+from ntkcl.methods.learner import Tensors
+
+
+class FeaturesInParts:
+    """The features of one batch.
+
+    Args:
+        function: computes features from the rows of `frozen` and `drawn`, see `Learner.training_features`.
+        frozen: output of `Learner.frozen_forward`.
+        drawn: random numbers of the step, a row for each image; may be empty.
+        size: images of a part; None computes all at once, as without this class.
+    """
+
+    def __init__(
+        self, function: Callable[[Tensors, Tensors], Tensors], frozen: Tensors, drawn: Tensors, size: int | None
+    ) -> None:
+        self.function, count = function, len(frozen[0])
+        self.size = size if size and size < count else None
+        self.rows = [slice(first, first + self.size) for first in range(0, count, self.size)] if self.size else []
+        self.frozen, self.drawn = frozen, drawn
+        self.random_states, self.features = [], ()
+
+    def forward(self) -> Tensors:
+        """The features of all images."""
+        if not self.size:
+            return self.function(self.frozen, self.drawn)
+        outputs = []
+        with torch.no_grad():
+            for rows in self.rows:
+                self.random_states.append(random_state())
+                outputs.append(self._part(rows))
+        self.features = tuple(torch.cat(tensors) for tensors in zip(*outputs, strict=True))
+        return tuple(each.requires_grad_(each.is_floating_point()) for each in self.features)
+
+    def backward(self) -> None:
+        """After the loss's own backward pass: add the gradients of the parameters that the features depend on."""
+        after = random_state()
+        for rows, state in zip(self.rows, self.random_states, strict=True):
+            set_random_state(state)
+            pairs = zip(self._part(rows), self.features, strict=True)
+            known = [(part, whole.grad[rows]) for part, whole in pairs if part.requires_grad and whole.grad is not None]
+            if known:
+                torch.autograd.backward(*map(list, zip(*known, strict=True)))
+        if self.rows:
+            set_random_state(after)
+
+    def _part(self, rows: slice) -> Tensors:
+        def of(tensors: Tensors) -> Tensors:
+            return tuple(tensor[rows] for tensor in tensors)
+
+        return self.function(of(self.frozen), of(self.drawn))
+
+
+def sizes_below(count: int) -> list[int]:
+    """Sizes of parts of a batch of `count` images to try, each about half of the one before, down to 1."""
+    sizes = []
+    while count > 1:
+        count = -(-count // 2)
+        sizes.append(count)
+    return sizes
+
+
+def in_memory(step: Callable[[int], Tensor | None], count: int) -> int | None:
+    """The largest of `sizes_below(count)` for which `step(size)` has enough memory, or None."""
+    for size in sizes_below(count):
+        try:
+            step(size)
+        except torch.OutOfMemoryError:
+            continue
+        return size
+    return None
