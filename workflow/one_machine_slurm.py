@@ -61,7 +61,7 @@ def _stop_daemon(name: str) -> None:
     if not path.exists():
         return
     pid = int(path.read_text())
-    with suppress(ProcessLookupError):
+    if _runs(pid, name):  # else the number may be that of another process by now
         os.kill(pid, signal.SIGTERM)
         _wait_for(f"the end of {name}", lambda: not _runs(pid, name))
     path.unlink()

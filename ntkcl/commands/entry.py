@@ -30,12 +30,15 @@ def _load() -> Callable[[], None]:
     """Import the modules of jobs, and return the command line."""
     from ntkcl.commands.cli import main as command
     from ntkcl.registry import METHODS, SOURCES
+    from ntkcl.storage import provenance
 
     loads = [partial(import_module, name) for name in MODULES_OF_JOBS]
     loads += [partial(registry.load, name) for registry in (METHODS, SOURCES) for name in registry.names()]
     for load in loads:
         with suppress(Exception):  # a missing package, a broken file of a method: the job that needs it reports it
             load()
+    with suppress(Exception):
+        provenance.code_digest(), provenance.commit()  # of the code that the jobs will run
     return command
 
 

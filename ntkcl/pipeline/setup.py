@@ -27,6 +27,11 @@ DEFAULTS = {
     "jobs_per_gpu": 1,
     "gpus_per_job": 1,  # of training and evaluation: the images of a batch are divided among them
 }
+RUN_NO_JOBS = (  # options of Snakemake
+    *("dryrun", "touch", "summary", "detailed_summary", "dag", "rulegraph", "filegraph", "d3dag", "list_rules"),
+    *("list_target_rules", "list_input_changes", "list_params_changes", "list_untracked", "lint", "report", "archive"),
+    *("unlock", "cleanup_metadata", "delete_all_output", "delete_temp_output", "containerize", "print_compilation"),
+)
 RUNNING = Path(".snakemake/running")  # locked while a pipeline runs
 FORK_SERVER_MODULE = "ntkcl.commands.entry"
 
@@ -109,7 +114,9 @@ def prepare(workflow: Any, config: dict[str, Any]) -> Pipeline:
     starts_jobs = workflow.is_main_process  # a job on a cluster's node reads the Snakefile too
     arguments = _arguments()
     is_local = starts_jobs and arguments.executor in (None, "local", "dryrun", "touch")
-    runs_jobs = (arguments.cores or arguments.jobs) and not (arguments.dryrun or arguments.touch)
+    runs_jobs = (arguments.cores or arguments.jobs) and not any(getattr(arguments, name) for name in RUN_NO_JOBS)
+    if starts_jobs:
+        _check_writable(Path())
     uses_slurm = starts_jobs and runs_jobs and arguments.executor == "slurm"
     if uses_slurm:
         with locked(RUNNING):  # jobs of a pipeline that still runs are no earlier ones
@@ -135,6 +142,14 @@ def prepare(workflow: Any, config: dict[str, Any]) -> Pipeline:
         print(message, file=sys.stderr)
     config["about"] = _about(config["study"], study)
     return Pipeline(study, runs, uses_gpu, gpus_each, threads_each, arguments.touch, uses_slurm, config["study"])
+
+
+def _check_writable(folder: Path) -> None:
+    if not os.access(folder, os.W_OK):
+        raise UserError(
+            f"cannot write into {folder.resolve()}: it is read-only or belongs to another user; start from a copy of "
+            "your own"
+        )
 
 
 def _named(study: Any) -> str:

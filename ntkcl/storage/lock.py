@@ -18,14 +18,22 @@ def locked(path: Path) -> TextIO:
     """Lock `path` until the file that is returned is closed, or this process ends: Snakemake's lock outlives a kill.
 
     Raises:
-        UserError: another process has locked it.
+        UserError: another process has locked it, or it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("w")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path.resolve()} ({error.strerror}); this folder is read-only or belongs to another user: "
+            "start from a copy of your own"
+        ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise UserError(f"another pipeline runs in this folder (it locked {path}); wait for it or stop it") from error
+    except OSError as error:  # as Lustre without the option flock
+        print(f"warning: this file system has no locks ({error.strerror}); start one pipeline only", file=sys.stderr)
     return file
 
 

@@ -4,6 +4,8 @@ import hashlib
 import platform
 import subprocess
 import sys
+from contextlib import suppress
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -31,9 +33,15 @@ def lock_digest() -> str | None:
 
 def code_digest() -> str:
     """Name the running code, committed or not, by the sha256 of the package's Python files."""
+    return _code_digest(CODE)
+
+
+@cache  # a process runs the code that it has read, whatever is changed on the disk since
+def _code_digest(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted(CODE.rglob("*.py")):
-        digest.update(f"{path.relative_to(CODE)} ".encode() + path.read_bytes())
+    for path in sorted(folder.rglob("[!.]*.py")):  # editors have files that begin with a dot
+        with suppress(FileNotFoundError):  # deleted meanwhile
+            digest.update(f"{path.relative_to(folder)} ".encode() + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -54,14 +62,18 @@ def commit() -> str:
 
     A repository around a copy of the code, such as one that contains a virtual environment, does not count.
     """
+    return _commit(CODE)
 
+
+@cache
+def _commit(folder: Path) -> str:
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", str(CODE), *arguments], capture_output=True, text=True, check=True)
+        done = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:
-        git("ls-files", "--error-unmatch", "--", str(CODE / "storage/provenance.py"))
-        changed = git("status", "--porcelain", "--", str(CODE))
+        git("ls-files", "--error-unmatch", "--", str(folder / "storage/provenance.py"))
+        changed = git("status", "--porcelain", "--", str(folder))
         return git("rev-parse", "--short=12", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -13,6 +13,7 @@ from typing import Any
 
 from ntkcl.errors import UserError
 from ntkcl.storage.files import read_json, write_sealed_json
+from ntkcl.training.state import next_task_path
 
 FOLDER = ".finished"
 
@@ -31,7 +32,7 @@ class FinishedTask:
 
     def keep(self, *paths: Path) -> None:
         """Give the files second names. Where the file system has no hard links, nothing is kept."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, UserError):  # a full disk, too
             self.links.mkdir(exist_ok=True)
             for old in self.links.iterdir():
                 old.unlink()
@@ -50,7 +51,10 @@ class FinishedTask:
             record = read_json(self.record)
             links = {self.links / name: digest for name, digest in record["files"].items()}
             present = {link: digest for link, digest in links.items() if link.exists()}
-            is_whole = self.links / state.name in present and all(_sha256(link) == sha for link, sha in present.items())
+            optional = next_task_path(self.links / state.name)
+            is_whole = not links.keys() - present.keys() - {optional} and all(
+                _sha256(link) == sha for link, sha in present.items()
+            )
             if record["about"] != self.about or not is_whole:
                 return False
             for link in sorted(present, key=lambda link: link.name == state.name):  # the state last: it says "finished"

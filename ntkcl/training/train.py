@@ -64,15 +64,18 @@ def train_task(
     distributed.start(device)
     task, stream = tasks[index], stream_of(run)
     path, checkpoints = run.state_path(index), _checkpoints(run, index, device, stream, checkpoint_pause)
-    finished = FinishedTask(path.parent, checkpoints.metadata | {"code": code_digest()})
+    environment = {name: checkpoints.made_with[0].get(name) for name in ("versions", "lock")}
+    finished = FinishedTask(path.parent, checkpoints.metadata | {"code": code_digest(), "environment": environment})
     if any(distributed.all_gather_object(distributed.rank() == 0 and finished.restore(path))):
-        checkpoints.delete()  # if the process was killed before it could
+        checkpoints.delete()  # this and the next, if the process was killed before it could
+        _delete_second_file_before(run, index)
         return LossLog.read(path.with_name("losses.csv"))
     torch.manual_seed(run.seed)  # training uses no other generators than torch's
     learner = new_learner(run, backbone_of(run, device))
     if index:
         if _lacks_second_file(run, index - 1, learner):  # deleted when task `index` had been learned
             train_task(run, index - 1, device, on_epoch, checkpoint_pause, compile_mode)
+            return train_task(run, index, device, on_epoch, checkpoint_pause, compile_mode)  # from that state
         load_state(run.state_path(index - 1), learner, run, tasks[:index], stream, to_learn=True)
     if rank := distributed.rank():  # dropout differs between processes; all else comes from the first one
         torch.manual_seed(run.seed + (index + 1) * 1_000_003 + rank)
@@ -101,13 +104,18 @@ def train_task(
         write_text(losses, log.csv())
         save_state(path, learner, run, task, stream, checkpoints.made_with)
         finished.keep(*(each for each in (losses, path, next_task_path(path)) if each.exists()))
-        if index:
-            used = next_task_path(run.state_path(index - 1))
-            used.unlink(missing_ok=True)
-            FinishedTask(used.parent, {}).forget(used)
+        _delete_second_file_before(run, index)
     checkpoints.delete()
     distributed.wait_for_all()
     return log
+
+
+def _delete_second_file_before(run: Run, index: int) -> None:
+    """Delete what only task `index` reads of the task before, under both names."""
+    if index and distributed.rank() == 0:
+        used = next_task_path(run.state_path(index - 1))
+        used.unlink(missing_ok=True)
+        FinishedTask(used.parent, {}).forget(used)
 
 
 def _images_per_step(images: TaskImages, run: Run) -> float:

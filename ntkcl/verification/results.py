@@ -29,7 +29,7 @@ def problems_of_report(reports: Path = REPORTS, threads: int = 1) -> Iterator[st
     """Follow the tables in `reports` back to the images; yield one line for each thing that does not belong there.
 
     The tables follow from `reports/metrics.json`, this from the runs' `metrics.json`, and these from the predictions; a
-    run's states have its settings, images and weights, and every file has the bytes that were written.
+    run's states have its settings, images and weights, and states, images and weights have the bytes that were written.
 
     Raises:
         UserError: `reports/metrics.json` is missing or damaged, or its study does not exist.

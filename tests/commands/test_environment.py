@@ -63,10 +63,13 @@ def test_the_commit_of_a_repository_around_a_copy_is_not_recorded(tmp_path, monk
     (tmp_path / ".gitignore").write_text("")
     git(tmp_path, "add", "code")
     git(tmp_path, "commit", "--quiet", "--all", "--message", "tracked")
+    provenance._commit.cache_clear()  # another process
     commit = git(tmp_path, "rev-parse", "--short=12", "HEAD").strip()
     assert provenance.commit() == commit
     (tmp_path / "code/methods").mkdir()
     (tmp_path / "code/methods/mine.py").touch()  # any file of the package
+    assert provenance.commit() == commit  # this process has read the code before
+    provenance._commit.cache_clear()
     assert provenance.commit() == f"{commit}+"
 
 

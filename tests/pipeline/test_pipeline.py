@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.projects import ENVIRONMENT, git, jobs_in_plan, sh
+from tests.helpers.projects import ENVIRONMENT, git, jobs_in_plan, new_project, sh
 
 pytestmark = pytest.mark.slow
 TABLE = "reports/tables.tex"
@@ -248,3 +248,29 @@ def test_a_broken_run_keeps_the_others_and_says_why(finished, tmp_path):
     path.write_text(good)
     assert jobs_in_plan(sh(folder, "snakemake", "--cores", "2", TABLE))["train_task"] == 1
     assert (folder / TABLE).exists()
+
+
+def test_a_folder_with_an_odd_name(tmp_path):
+    """Nothing in it is taken for a command."""
+    folder = new_project(tmp_path / """it's a "test"; touch made1; $(touch made2) {x} é""")
+    path = "runs/digits/vit_tiny/ntk_cl/seed0/metrics.json"
+    sh(folder, "snakemake", "--cores", "2", path)
+    assert (folder / path).exists()
+    assert not list(tmp_path.rglob("made?"))
+    for setting in ("device=cpu; touch made3", "gpus_per_job=1; touch made4", "study=quickstart; touch made5"):
+        output = sh(folder, "snakemake", "--cores", "1", path, "--config", setting, code=1)
+        assert "error: " in output and "Traceback" not in output
+    assert not list(tmp_path.rglob("made?"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to mount a file system")
+def test_a_project_that_cannot_be_written(tmp_path):
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", tmp_path], stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    try:
+        folder = new_project(tmp_path / "project")
+        sh(folder, "mount", "-o", "remount,ro", str(tmp_path))
+        output = sh(folder, "snakemake", "--cores", "1", TABLE, code=1)
+        assert "error: cannot write into" in output and "Traceback" not in output
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)

@@ -7,10 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from ntkcl.errors import UserError
 from ntkcl.runs import Run, resolve
 from ntkcl.storage import provenance
+from ntkcl.training import finished as second_names
 from ntkcl.training import train
-from ntkcl.training.finished import FOLDER
+from ntkcl.training.finished import FOLDER, FinishedTask
 from ntkcl.training.state import next_task_path
 from ntkcl.training.train import train_task
 from tests.helpers.learners import CPU
@@ -31,6 +33,11 @@ def cannot_train(monkeypatch):
         raise AssertionError("trains")
 
     monkeypatch.setattr(train, "learn_task", fail)
+
+
+def made_on(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    made = train.provenance("cpu", "float32")
+    monkeypatch.setattr(train, "provenance", lambda *_: made | {"device": device})
 
 
 def delete_outputs(run: Run, *tasks: int) -> None:
@@ -97,4 +104,36 @@ def test_the_second_file_comes_back_with_its_state(tiny, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(train, "learn_task", None)
         train_task(run, 0, CPU)
+    assert run.state_path(0).exists()
+
+
+def test_an_earlier_task_that_is_trained_again_elsewhere_is_the_one_that_counts(tiny, monkeypatch):
+    """What only task 1 reads was deleted, so task 0 is trained again; task 1 rests on its new bytes."""
+    Path("params/methods/ranpac.yaml").write_text(METHOD, encoding="utf-8")
+    run = resolve("digits", "vit_tiny", "ranpac", 0)
+    train_task(run, 0, CPU)
+    train_task(run, 1, CPU)
+    shutil.rmtree(run.state_path(1).parent)
+    made_on(monkeypatch, "another CPU")
+    train_task(run, 1, CPU)
+    delete_outputs(run, 1)
+    monkeypatch.setattr(train, "learn_task", None)
+    train_task(run, 1, CPU)
+    assert run.state_path(1).exists()
+
+
+@pytest.mark.parametrize("missing", ["losses.csv", "state.safetensors"])
+def test_a_second_name_that_is_missing(run, cannot_train, missing):
+    delete_outputs(run, 0)
+    (run.state_path(0).parent / FOLDER / missing).unlink()
+    with pytest.raises(AssertionError, match="trains"):
+        train_task(run, 0, CPU)
+
+
+def test_a_disk_that_is_full_afterwards_fails_no_task(run, monkeypatch):
+    def full(*_: object) -> None:
+        raise UserError("cannot write about.json: No space left on device")
+
+    monkeypatch.setattr(second_names, "write_sealed_json", full)
+    FinishedTask(run.state_path(0).parent, {}).keep(run.state_path(0))
     assert run.state_path(0).exists()
