@@ -47,6 +47,8 @@ class FeaturesInParts:
 
     def backward(self) -> None:
         """After the loss's own backward pass: add the gradients of the parameters that the features depend on."""
+        if not self.size:
+            return
         after = random_state()
         for rows, state in zip(self.rows, self.random_states, strict=True):
             set_random_state(state)
@@ -54,8 +56,7 @@ class FeaturesInParts:
             known = [(part, whole.grad[rows]) for part, whole in pairs if part.requires_grad and whole.grad is not None]
             if known:
                 torch.autograd.backward(*map(list, zip(*known, strict=True)))
-        if self.rows:
-            set_random_state(after)
+        set_random_state(after)
 
     def _part(self, rows: slice) -> Tensors:
         def of(tensors: Tensors) -> Tensors:

@@ -73,7 +73,7 @@ def test_a_run_has_the_bytes_of_a_local_one_and_one_allocation(slurm, prepared, 
     [
         (
             SMALL[4:],
-            r"ask for 8 CPUs \(at most 2\); no node of the default partition has them \(sinfo\); --set-threads .*train_task=2",
+            r"ask for 8 CPUs \(at most 2\); no node of the default partition has them .*--set-threads .*train_task=2",
         ),
         ([*SMALL[:4], "--set-resources", "train_task:mem_mb=9000000"], r"train_task asks for 9000000 MB of memory"),
         (
