@@ -28,22 +28,27 @@ def start() -> None:
         return  # `log_wandb` will say why
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with LOG.open("w") as log:
-        command = [sys.executable, "-m", "ntkcl", "log-wandb", "--live", "runs"]
+        command = [sys.executable, "-m", "ntkcl", "log-wandb", "--live", "runs", "--parent", str(os.getpid())]
         Popen(command, stdout=log, stderr=STDOUT, start_new_session=True)  # Ctrl-C is for the jobs
 
 
-def follow(folders: list[Path], pause: float) -> None:
+def follow(folders: list[Path], pause: float, parent: int | None = None) -> None:
     """Upload the curves of all runs below `folders` that have not finished, whenever they have grown.
 
-    It ends when the process that started this one has ended. Without network, it says so and tries again.
+    Without network, it says so and tries again.
+
+    Args:
+        folders: where to look for `task<t>/progress.csv`.
+        pause: seconds between two uploads.
+        parent: it ends when this process, which started it, has ended; None: it does not end by itself.
 
     Raises:
         UserError: W&B refuses its settings.
     """
-    parent, sent, last = os.getppid(), _unfinished(folders), None
+    sent, last = _unfinished(folders), None
     with wandb_log.quiet_wandb():
         print(f"uploading curves of runs that train in {', '.join(map(str, folders))}", flush=True)
-        while os.getppid() == parent:
+        while parent in (None, os.getppid()):
             grown = {run: time for run, time in _unfinished(folders).items() if sent.get(run) != time}
             problem = _upload(list(grown)) if grown else last
             if not problem:
@@ -52,7 +57,7 @@ def follow(folders: list[Path], pause: float) -> None:
                 print(f"warning: curves are not uploaded to W&B ({problem}); training goes on", file=sys.stderr)
             last = problem
             for _ in range(int(10 * pause)):
-                if os.getppid() == parent:
+                if parent in (None, os.getppid()):
                     time.sleep(0.1)
 
 

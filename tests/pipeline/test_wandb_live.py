@@ -84,7 +84,9 @@ def test_curves_grow_through_the_tasks_and_the_servers_absence(server, run, tiny
 
 
 def test_a_finished_run_is_left_alone_and_it_ends_with_its_parent(server, finished, tmp_path):
-    program = f"import subprocess; print(subprocess.Popen({LIVE!r}).pid, flush=True); input()"
+    program = f"""import os, subprocess
+print(subprocess.Popen([*{LIVE!r}, "--parent", str(os.getpid())]).pid, flush=True)
+input()"""
     parent = [sys.executable, "-c", program]
     variables = environment(server, tmp_path)
     with subprocess.Popen(parent, env=variables, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
