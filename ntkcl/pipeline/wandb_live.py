@@ -8,6 +8,7 @@ finished run will have: W&B then shows one run, which grows over all its tasks a
 import os
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from subprocess import STDOUT, Popen
 from tempfile import TemporaryDirectory
@@ -66,8 +67,9 @@ def _unfinished(folders: list[Path]) -> dict[Path, float]:
     times: dict[Path, float] = {}
     for path in (path for folder in folders for path in folder.rglob("task*/progress.csv")):
         run = path.parent.parent
-        if not (run / "metrics.json").exists():
-            times[run] = max(times.get(run, 0.0), path.stat().st_mtime)
+        with suppress(FileNotFoundError):  # deleted meanwhile
+            if not (run / "metrics.json").exists():
+                times[run] = max(times.get(run, 0.0), path.stat().st_mtime)
     return times
 
 
