@@ -106,7 +106,7 @@ def check_that_jobs_fit(jobs: Iterable[Any]) -> None:
         elif possible and memory:
             _growth["mem_mb"] = min(_growth["mem_mb"], max(each.mem_mb for each in possible) / memory)
         run = tuple(value for name, value in job.wildcards.items() if name != "task")
-        chains[job.group or job.rule.name, run if job.group else str(job), partition].append(job)
+        chains[job.group or job.rule.name, run if job.group else id(job), partition].append(job)
     for what in sorted(asks):
         _explain(what, asks[what])
     for (*_, partition), members in chains.items():  # those of a group share an allocation, one after another

@@ -25,8 +25,8 @@ def start() -> None:
     try:
         if not wandb_log.uploads():
             return
-    except (UserError, ModuleNotFoundError):
-        return  # `log_wandb` will say why
+    except Exception:  # of wandb, too; `log_wandb` will say why, and jobs must start
+        return
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with LOG.open("w") as log:
         command = [sys.executable, "-m", "ntkcl", "log-wandb", "--live", "runs", "--parent", str(os.getpid())]
@@ -46,12 +46,15 @@ def follow(folders: list[Path], pause: float, parent: int | None = None) -> None
     Raises:
         UserError: W&B refuses its settings.
     """
-    sent, last = _unfinished(folders), None
+    sent, last = _points(folders), None
     with wandb_log.quiet_wandb():
         print(f"uploading curves of runs that train in {', '.join(map(str, folders))}", flush=True)
         while parent in (None, os.getppid()):
-            grown = {run: time for run, time in _unfinished(folders).items() if sent.get(run) != time}
-            problem = _upload(list(grown)) if grown else last
+            grown = {run: time for run, time in _points(folders).items() if sent.get(run) != time}
+            try:
+                problem = _upload(list(grown)) if grown else last
+            except OSError as error:  # as a full disk
+                problem = str(error)
             if not problem:
                 sent |= grown
             elif problem != last:
@@ -62,13 +65,13 @@ def follow(folders: list[Path], pause: float, parent: int | None = None) -> None
                     time.sleep(0.1)
 
 
-def _unfinished(folders: list[Path]) -> dict[Path, float]:
-    """The folders of runs that have points and no results, with the time of the last point."""
+def _points(folders: list[Path]) -> dict[Path, float]:
+    """The folders of runs that have points, finished or not, with the time of the last point."""
     times: dict[Path, float] = {}
-    for path in (path for folder in folders for path in folder.rglob("task*/progress.csv")):
-        run = path.parent.parent
-        with suppress(FileNotFoundError):  # deleted meanwhile
-            if not (run / "metrics.json").exists():
+    for folder in folders:
+        with suppress(OSError):  # a folder that vanishes while it is looked at; a minute later it is looked at again
+            for path in folder.rglob("task*/progress.csv"):
+                run = path.parent.parent
                 times[run] = max(times.get(run, 0.0), path.stat().st_mtime)
     return times
 

@@ -4,7 +4,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -192,12 +192,13 @@ class _Training:
 
     def _step(self, frozen: Tensors, labels: Tensor) -> None:
         self.learner.step = len(self.log.rows) + len(self.pending)
+        total = None
         with distributed.shared_random_state():
             drawn = self.learner.draw(len(labels))
-        try:
+        with suppress(torch.OutOfMemoryError):
             total, terms = self._backward(frozen, drawn, labels, self.training.micro_batch)
-        except torch.OutOfMemoryError as error:
-            raise UserError(self._advice(frozen, drawn, labels)) from error
+        if total is None:  # not in an `except`, which would keep the memory of the failed step
+            raise UserError(self._advice(frozen, drawn, labels))
         distributed.average_gradients(self.parameters)
         if limit := self.training.clip_norm:
             terms = terms | {"grad_norm": nn.utils.clip_grad_norm_(self.parameters, limit)}
@@ -226,10 +227,10 @@ class _Training:
     def _advice(self, frozen: Tensors, drawn: Tensors, labels: Tensor) -> str:
         """What fits, for a step without enough memory; the step is lost."""
         count = self.training.micro_batch or len(frozen[0])
-        size = None
-        if distributed.world_size() == 1:  # other processes are not here to take part
+        fits = f"set training.micro_batch to {-(-count // 2)} or less"
+        if distributed.world_size() == 1:  # else the other processes are not here to take part
             size = in_memory(lambda size: self._backward(frozen, drawn, labels, size)[0].detach(), count)
-        fits = f"set training.micro_batch to {size}, which fits" if size else "use a GPU with more memory"
+            fits = f"set training.micro_batch to {size}, which fits" if size else "use a GPU with more memory"
         return (
             f"the GPU has no memory for {count} images at once at task {self.task.index}; {fits} (the loss stays that "
             "of the whole batch), or let fewer jobs share a GPU; earlier tasks are kept"

@@ -5,7 +5,9 @@ gradients with respect to them, and each part is computed once more, with the sa
 parameters: Gao et al. 2021, "Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup", Section 3.
 """
 
+import gc
 from collections.abc import Callable
+from contextlib import suppress
 
 import torch
 from torch import Tensor
@@ -77,9 +79,10 @@ def sizes_below(count: int) -> list[int]:
 def in_memory(step: Callable[[int], Tensor | None], count: int) -> int | None:
     """The largest of `sizes_below(count)` for which `step(size)` has enough memory, or None."""
     for size in sizes_below(count):
-        try:
+        gc.collect()  # what failed before
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        with suppress(torch.OutOfMemoryError):
             step(size)
-        except torch.OutOfMemoryError:
-            continue
-        return size
+            return size
     return None

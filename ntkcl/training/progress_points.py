@@ -42,7 +42,7 @@ class ProgressPoints:
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerow(point)
             self.is_new = False
-        except OSError:
+        except (OSError, ValueError, KeyError, TypeError, csv.Error):  # of a file that somebody else wrote, too
             self.is_new = True
 
     def _write_anew(self, header: tuple[str, ...], points: list[dict[str, str]]) -> None:
