@@ -51,7 +51,9 @@ def export_run(run: Run, folder: Path, task: int | None = None) -> None:
 def _card(run: Run, task: int, metadata: dict[str, Any], state: Path, is_shipped: bool) -> str:
     """A model card: what it is, its numbers, how to load it and how to make it again."""
     metrics = read_json(run.folder / "metrics.json")["metrics"]
-    accuracy = metrics["accuracy"][task]
+    joint = run.method.protocol == "joint"  # one task with all classes; the metrics are by the dataset's tasks
+    row, sizes = (-1, run.dataset.task_sizes) if joint else (task, metadata["task_sizes"])
+    accuracy = metrics["accuracy"][row]
     data = ModelCardData(
         library_name="ntkcl",
         pipeline_tag="image-classification",
@@ -69,13 +71,12 @@ def _card(run: Run, task: int, metadata: dict[str, Any], state: Path, is_shipped
         ],
     )
     learned = len(metadata["classes"])
+    how = "at once" if joint else f"in {task + 1} of {len(run.tasks)} tasks without old images"
     made = metadata["provenance"]
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     numbers = "\n".join(
         f"| {index} | {size} | {value:.2f} |"
-        for index, (size, value) in enumerate(
-            zip(metadata["task_sizes"], metrics["accuracy_matrix"][task], strict=True)
-        )
+        for index, (size, value) in enumerate(zip(sizes, metrics["accuracy_matrix"][row], strict=True))
     )
     weights = run.backbone.weights
     origin = (weights.terms or "terms not stated") if weights else "pre-trained with this package"
@@ -89,8 +90,7 @@ def _card(run: Run, task: int, metadata: dict[str, Any], state: Path, is_shipped
 
 # {run.label} on {run.dataset.label}
 
-A classifier of {learned} classes, learned in {task + 1} of {len(run.tasks)} tasks without old images: {run.label}
-on the frozen backbone {run.backbone.label}, {backbone}.
+A classifier of {learned} classes, learned {how}: {run.label} on the frozen backbone {run.backbone.label}, {backbone}.
 
 {code_block(load, "python")}
 or `ntkcl predict state.safetensors IMAGES`. The state has the settings of its model; it needs no other file.
@@ -114,6 +114,6 @@ Classes in the order that they were learned in: {", ".join(metadata["classes"])}
 
 {made["device"]}; {versions}; commit {made["commit"]}, lock file {made.get("lock") or "unknown"}.
 sha256 of the state: `{sha256}`.
-Again, in a checkout of that commit:
+Again, in a checkout of that commit (a "+" means that the code had changes besides it):
 
 {code_block(f"snakemake --cores all {run.state_path(task)}")}"""

@@ -74,7 +74,7 @@ def _readme(content: StudyMetrics, with_states: bool) -> str:
         f"- {dataset.label}: {' '.join(dataset.terms.split()) or 'terms not stated'}"
         for dataset in map(load_dataset, sorted({run.run.dataset for run in content.runs}))
     )
-    again = f"git checkout {made.commits[-1].rstrip('+')}\nmake tables STUDY={content.study}\nntkcl verify report"
+    again = f"make tables STUDY={content.study}\nntkcl verify report"
     return f"""# {content.title}
 
 The study `{content.study}` of ntkcl: {len(content.runs)} runs{missing}; seeds {seeds}.
@@ -87,7 +87,7 @@ Every number in the tables follows from the predictions.{states}
 
 ## Make it again
 
-In a checkout of ntkcl:
+In a checkout of ntkcl at the commit above (a "+" means that the code had changes besides it):
 
 {code_block(again)}
 ## Terms of the images

@@ -64,6 +64,11 @@ class Learner(nn.Module):
     trains_first_task_only = False
     """Whether later tasks train nothing."""
 
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether the features of an image depend on the other images of its batch in training."""
+        return False
+
     needs_old_images = False
     """Whether `revisit_task` needs the images of earlier tasks: then the method is an oracle."""
 

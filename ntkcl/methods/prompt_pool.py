@@ -72,6 +72,11 @@ class PromptPoolLearner(Learner):
         output = through_blocks(self.backbone, tokens, prompts={0: prompts}, rows=1 + prompts.shape[1])
         return self.backbone.norm(output[:, 1:]).mean(1), similarity.gather(1, chosen).sum(1)
 
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether the images of a batch vote in training."""
+        return self.settings.batch_vote in ("always", "training")
+
     def choose(self, similarity: Tensor) -> Tensor:
         """The prompts (B, top_k) of each image, from the similarity (B, M) of its query and the keys."""
         chosen = similarity.topk(self.settings.top_k, dim=1)[1]

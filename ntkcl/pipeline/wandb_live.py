@@ -90,7 +90,7 @@ def _upload(runs: list[Path]) -> str | None:
 
 def _written(run: Path, folder: Path) -> Path:
     """Write the curves of `run` as an offline run in the new `folder`."""
-    dataset, backbone, *variant, seed = run.parts[run.parts.index("runs") + 1 :]
+    dataset, backbone, *variant, seed = run.parts[len(run.parts) - run.parts[::-1].index("runs") :]
     resolved = resolve(dataset, backbone, "/".join(variant), int(seed.removeprefix("seed")))
     content = {"run": resolved.describe(), "digest": resolved.digest, "provenance": []}
     rows = list(wandb_log.point_rows(run, len(resolved.tasks)))

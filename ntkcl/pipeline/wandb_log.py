@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -240,9 +241,13 @@ def _row_of(row: dict[str, str], done: int, task: int) -> dict[str, float]:
 
 def point_rows(folder: Path, tasks: int) -> Iterator[dict[str, float]]:
     """The points of `progress.csv` of some tasks, as far as they have any, as rows for W&B."""
-    done = 0
+    done, last = 0, datetime.min.replace(tzinfo=UTC)
     for task in range(tasks):
         points = read_points(folder / f"task{task}" / "progress.csv")
+        times = [datetime.fromisoformat(point["time"]) for point in points]
+        if times and times[0] < last:
+            return  # of a training before this one
+        last = times[-1] if times else last
         yield from (_row_of(point, done, task) for point in _thinned(points))
         done += int(points[-1]["step"]) + 1 if points else 0
 

@@ -91,6 +91,10 @@ def learn_task(
         raise UserError(
             "this state is for prediction; to learn more classes, load it with the next_task.safetensors beside it"
         )
+    if training.micro_batch and learner.needs_whole_batch:
+        raise UserError(
+            "with batch_vote, a step cannot be computed in parts; remove training.micro_batch or batch_vote"
+        )
     if learner.needs_old_images and task.index and earlier is None:
         raise UserError("this is an oracle, which needs the images of all earlier tasks; choose other settings")
     learner.add_task(task)

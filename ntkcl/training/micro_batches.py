@@ -39,13 +39,15 @@ class FeaturesInParts:
         """The features of all images."""
         if not self.size:
             return self.function(self.frozen, self.drawn)
-        outputs = []
-        with torch.no_grad():
-            for rows in self.rows:
-                self.random_states.append(random_state())
-                outputs.append(self._part(rows))
+        outputs, trained = [], ()
+        for rows in self.rows:
+            self.random_states.append(random_state())
+            with torch.set_grad_enabled(not trained):  # the first part shows which features have gradients
+                part = self._part(rows)
+            trained = trained or tuple(each.requires_grad for each in part)
+            outputs.append(tuple(each.detach() for each in part))
         self.features = tuple(torch.cat(tensors) for tensors in zip(*outputs, strict=True))
-        return tuple(each.requires_grad_(each.is_floating_point()) for each in self.features)
+        return tuple(each.requires_grad_(is_trained) for each, is_trained in zip(self.features, trained, strict=True))
 
     def backward(self) -> None:
         """After the loss's own backward pass: add the gradients of the parameters that the features depend on."""

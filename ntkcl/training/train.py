@@ -84,6 +84,8 @@ def train_task(
     ahead = batches_per_frozen_pass(device, run.training.batch_size)
     earlier = ((old, stream.train_images(old, device)) for old in tasks[:index]) if learner.needs_old_images else None
     total = learner.epochs_of(task, run.training) * len(images.labels)
+    if not checkpoints.path.exists() and not rank:
+        path.with_name("progress.csv").unlink(missing_ok=True)  # of a training before this one
     points = ProgressPoints(path.with_name("progress.csv"), _images_per_step(images, run))
     with shown(f"training task {index}", total, "images", Console(stderr=True, quiet=rank > 0)) as report:
         images = _ReportedImages(images, len(images.labels), report, on_epoch)

@@ -77,6 +77,14 @@ def test_what_to_type_about_the_time_limit_helps(prints, evaluation):
     slurm.check_that_jobs_fit(jobs())
 
 
+def test_jobs_without_a_group_have_an_allocation_each(prints):
+    prints("sinfo", TWO_PARTITIONS)
+    jobs = [job("prepare_data", runtime=40) for _ in range(7)]
+    for each in jobs:
+        each.group = None
+    slurm.check_that_jobs_fit(jobs)
+
+
 RUN_ID = "01234567-89ab-cdef-0123-456789abcdef"
 
 

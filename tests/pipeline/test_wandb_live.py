@@ -93,7 +93,9 @@ input()"""
         live = process.stdout.readline().strip()
         assert "uploading curves" in process.stdout.readline()
         for path in finished.glob("runs/**/task0"):
-            (path / "progress.csv").write_text("time,step,epoch,lr,images_per_second,total\nnow,1,1,0.1,9,2.0\n")
+            (path / "progress.csv").write_text(
+                "time,step,epoch,lr,images_per_second,total\n2026-01-01T00:00:00+00:00,1,1,0.1,9,2.0\n"
+            )
         time.sleep(4)
         process.communicate("\n")
     wait_for(lambda: not Path(f"/proc/{live}").exists())
