@@ -83,6 +83,11 @@ class DualPrompt(Learner):
             return self.features(frozen)
         return self._with_rows(frozen, torch.full((len(frozen[1]),), self.row, device=frozen[1].device))
 
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether the images of a batch may vote in training, which they do after the last row of the pool."""
+        return self.settings.batch_vote
+
     def choose(self, queries: Tensor) -> Tensor:
         """The rows (B,) whose keys are nearest to queries (B, d)."""
         known = self.settings.pool_size if self.settings.search == "pool" else min(self.row + 1, len(self.keys))

@@ -31,8 +31,8 @@ def test_they_learn_what_one_learns(tmp_path):
         learn_in_float64(0, 1, 0, str(tmp_path))
     finally:
         torch.set_default_dtype(torch.float32)
-    for count in (2, 3):
-        in_processes(learn_in_float64, count, count, free_port(), str(tmp_path))
+    for count, micro_batch in ((2, None), (3, None), (2, 2), (3, 1)):  # the last two: each share in parts
+        in_processes(learn_in_float64, count, count, free_port(), str(tmp_path), micro_batch)
         for name in LEARNERS:
             alone, together = (load_file(tmp_path / f"{name}-{number}.safetensors") for number in (1, count))
             for key, tensor in alone.items():

@@ -31,12 +31,13 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def learn_in_float64(rank: int, count: int, port: int, folder: str) -> None:
+def learn_in_float64(rank: int, count: int, port: int, folder: str, micro_batch: int | None = None) -> None:
     """Two tasks with every learner, without dropout; the first process writes what was learned."""
     torch.set_default_dtype(torch.float64)
     join(rank, count, port)
     for name, optimizer in LEARNERS.items():
         learner, training = new_learner(name, optimizer, dropout=False)
+        training = training.model_copy(update={"micro_batch": micro_batch})
         torch.manual_seed(5 + rank)
         rows = []
         for task in (FIRST, SECOND):

@@ -61,3 +61,9 @@ def test_a_step_without_memory_says_what_fits(monkeypatch, fitting, line):
         learn(learner, None)
     assert "7 images at once" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("method, vote", [("l2p", "always"), ("l2p", "training"), ("dualprompt", True)])
+def test_images_that_vote_are_not_divided(method, vote):
+    with pytest.raises(UserError, match="with batch_vote"):
+        learn(learner_of(method, DEPTH, batch_vote=vote), 3)
