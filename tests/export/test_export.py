@@ -14,7 +14,10 @@ from ntkcl.reporting.collect import aggregate
 from ntkcl.reporting.tables.write import write_tables
 from ntkcl.runs import Run, resolve
 from ntkcl.storage.files import read_json
+from ntkcl.training.evaluate import evaluate
+from ntkcl.training.train import train_task
 from tests.helpers.digit_images import write_folder
+from tests.helpers.learners import CPU
 
 
 def ntkcl(*arguments: str) -> Result:
@@ -107,3 +110,14 @@ def test_a_folder_that_cannot_be_written(run, tmp_path):
     result = ntkcl(*RUN, "--to", str(tmp_path / "file" / "inside"))
     assert result.exit_code == 1
     assert "cannot write" in result.output
+
+
+def test_a_joint_run_has_the_accuracy_on_all_classes(run, tmp_path):
+    joint = resolve("digits", "vit_tiny", "joint", 0)
+    train_task(joint, 0, CPU)
+    evaluate(joint, CPU)
+    assert ntkcl("run", "digits", "vit_tiny", "joint", "0", "--to", str(tmp_path / "joint")).exit_code == 0
+    card = ModelCard.load(tmp_path / "joint/README.md")
+    (number,) = card.data.eval_results
+    assert number.metric_value == read_json(joint.folder / "metrics.json")["metrics"]["final_accuracy"]
+    assert "learned at once" in card.text

@@ -228,3 +228,11 @@ def test_settings_that_wandb_refuses_are_one_line_and_leave_what_is_logged(run_f
     assert done.stderr.startswith("error: W&B refuses its settings (")
     assert done.stderr.count("\n") == 1
     assert before and sorted(run_folder.rglob("wandb/**/*")) == before
+
+
+def test_points_of_an_earlier_training_are_left_out(run_folder):
+    """Task 0 is being trained again; the file of task 1 is from the training before."""
+    for task, hour in ((0, 12), (1, 11)):
+        line = f"2026-01-01T{hour}:00:00+00:00,1,1,0.1,9,2.0"
+        (run_folder / f"task{task}/progress.csv").write_text(f"time,step,epoch,lr,images_per_second,total\n{line}\n")
+    assert [row["task"] for row in wandb_log.point_rows(run_folder, 2)] == [0]

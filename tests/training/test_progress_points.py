@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from ntkcl.training.progress_points import ProgressPoints, read_points
 
 COLUMNS = ("step", "epoch", "lr", "total", "entropy")
@@ -51,3 +53,9 @@ def test_a_line_that_is_being_written_is_no_point(tmp_path: Path):
 def test_a_folder_that_cannot_be_written_costs_points_only(tmp_path: Path):
     (tmp_path / "file").touch()
     ProgressPoints(tmp_path / "file" / "progress.csv", 1).add(COLUMNS, rows(0, 4))
+
+
+@pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"step\n\xff\xfe\n", b"step\nx\n", b"\0"])
+def test_a_damaged_file_costs_points_only(tmp_path: Path, content: bytes):
+    (tmp_path / "progress.csv").write_bytes(content)
+    ProgressPoints(tmp_path / "progress.csv", 1).add(COLUMNS, rows(0, 4))
