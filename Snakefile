@@ -9,9 +9,8 @@ from snakemake.utils import min_version
 from ntkcl.backbones.digest import backbone_digest
 from ntkcl.data.sources.common.options import dataset_digest
 from ntkcl.errors import UserError
-from ntkcl.pipeline import cost, setup
+from ntkcl.pipeline import cost, setup, slurm
 from ntkcl.pipeline.browser_report import report_arguments
-from ntkcl.pipeline.slurm import growth
 from ntkcl.reporting.digest import report_digest
 from ntkcl.reporting.figures.figure import figures_from
 from ntkcl.runs import resolve

@@ -1,6 +1,5 @@
 """Published weights of timm's models, checked and converted to a backbone."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from ntkcl.fetching.checksums import recorded, records_path
 from ntkcl.fetching.fetch import confirm, fetch
 from ntkcl.settings.files import PARAMS, load_backbone
 from ntkcl.settings.models import Architecture
+from ntkcl.storage.files import sha256_of
 
 HEAD = {"head.weight", "head.bias"}  # of the classification in pre-training
 
@@ -85,8 +85,6 @@ def _model_difference(theirs: VisionTransformer, ours: VisionTransformer) -> str
 
 def _origin(name: str, file_name: str, path: Path) -> dict[str, Any]:
     """Metadata of the weights: timm's name, the file's checksum, and its address if it was fetched."""
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    origin = {"timm": load_backbone(name).weights.timm, "file": file_name, "sha256": checksum}
+    origin = {"timm": load_backbone(name).weights.timm, "file": file_name, "sha256": sha256_of(path)}
     record = recorded(f"{name}/{file_name}")
     return origin | (record.model_dump(include={"url", "revision"}, exclude_defaults=True) if record else {})

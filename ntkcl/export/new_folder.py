@@ -33,8 +33,3 @@ def copy(path: Path, to: Path) -> None:
     """Copy a file to `to`, whose folders are made."""
     to.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(path, to)
-
-
-def code_block(text: str, language: str = "sh") -> str:
-    """Return a block of code for Markdown."""
-    return f"```{language}\n{text}\n```\n"

@@ -1,6 +1,5 @@
 """A trained state for another machine: the state, its backbone, and a model card."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +7,9 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from ntkcl.backbones.shipped import shipped_metadata, shipped_names
 from ntkcl.errors import UserError
-from ntkcl.export.new_folder import code_block, copy, new_folder
+from ntkcl.export.new_folder import copy, new_folder
 from ntkcl.runs import Run
-from ntkcl.storage.files import read_json, write_text
+from ntkcl.storage.files import read_json, sha256_of, write_text
 from ntkcl.storage.tensors import read_tensors
 from ntkcl.training.state import FORMAT, VERSION
 from ntkcl.verification.results import problems_of_run
@@ -81,9 +80,6 @@ def _card(run: Run, task: int, metadata: dict[str, Any], state: Path, is_shipped
     weights = run.backbone.weights
     origin = (weights.terms or "terms not stated") if weights else "pre-trained with this package"
     backbone = "whose weights are in the package" if is_shipped else f"`backbones/{run.backbone_name}.safetensors`"
-    load = 'from ntkcl import Classifier\n\nmodel = Classifier.load("state.safetensors")\nmodel.predict(["image.png"])'
-    with state.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return f"""---
 {data.to_yaml()}
 ---
@@ -92,8 +88,14 @@ def _card(run: Run, task: int, metadata: dict[str, Any], state: Path, is_shipped
 
 A classifier of {learned} classes, learned {how}: {run.label} on the frozen backbone {run.backbone.label}, {backbone}.
 
-{code_block(load, "python")}
-or `ntkcl predict state.safetensors IMAGES`. The state has the settings of its model; it needs no other file.
+```python
+from ntkcl import Classifier
+
+model = Classifier.load("state.safetensors")
+model.predict(["image.png"])
+```
+
+or `ntkcl predict state.safetensors IMAGES`. The state has the settings of its model: this folder is enough.
 
 ## Numbers
 
@@ -113,7 +115,10 @@ Classes in the order that they were learned in: {", ".join(metadata["classes"])}
 ## Made with
 
 {made["device"]}; {versions}; commit {made["commit"]}, lock file {made.get("lock") or "unknown"}.
-sha256 of the state: `{sha256}`.
+sha256 of the state: `{sha256_of(state)}`.
 Again, in a checkout of that commit (a "+" means that the code had changes besides it):
 
-{code_block(f"snakemake --cores all {run.state_path(task)}")}"""
+```sh
+snakemake --cores all {run.state_path(task)}
+```
+"""

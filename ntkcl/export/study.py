@@ -11,7 +11,7 @@ from rocrate.model.contextentity import ContextEntity
 from rocrate.rocrate import ROCrate
 
 from ntkcl.errors import UserError
-from ntkcl.export.new_folder import code_block, copy, new_folder
+from ntkcl.export.new_folder import copy, new_folder
 from ntkcl.reporting.study_metrics import REPORTS, StudyMetrics, read_study_metrics
 from ntkcl.runs import run_folder
 from ntkcl.settings.files import PARAMS, load_dataset
@@ -74,7 +74,6 @@ def _readme(content: StudyMetrics, with_states: bool) -> str:
         f"- {dataset.label}: {' '.join(dataset.terms.split()) or 'terms not stated'}"
         for dataset in map(load_dataset, sorted({run.run.dataset for run in content.runs}))
     )
-    again = f"make tables STUDY={content.study}\nntkcl verify report"
     return f"""# {content.title}
 
 The study `{content.study}` of ntkcl: {len(content.runs)} runs{missing}; seeds {seeds}.
@@ -89,7 +88,11 @@ Every number in the tables follows from the predictions.{states}
 
 In a checkout of ntkcl at the commit above (a "+" means that the code had changes besides it):
 
-{code_block(again)}
+```sh
+make tables STUDY={content.study}
+ntkcl verify report
+```
+
 ## Terms of the images
 
 {terms}

@@ -64,11 +64,6 @@ class Learner(nn.Module):
     trains_first_task_only = False
     """Whether later tasks train nothing."""
 
-    @property
-    def needs_whole_batch(self) -> bool:
-        """Whether the features of an image depend on the other images of its batch in training."""
-        return False
-
     needs_old_images = False
     """Whether `revisit_task` needs the images of earlier tasks: then the method is an oracle."""
 
@@ -79,6 +74,11 @@ class Learner(nn.Module):
         self.settings = settings
         self.classes_learned = self.epoch = self.step = 0
         self.is_complete = True  # whether what is `for_next_task` is there
+
+    @property
+    def needs_whole_batch(self) -> bool:
+        """Whether the features of an image depend on the other images of its batch in training."""
+        return False
 
     def train(self, mode: bool = True) -> "Learner":
         """Switch dropout of the learner on or off; the backbone stays in evaluation mode."""

@@ -56,18 +56,21 @@ def wait_for_earlier_jobs(folder: Path, poll_seconds: float = POLL_SECONDS) -> N
 
     Without that, the same tasks would be computed twice at the same time.
     """
-    said = ""
+    said = None  # whether it was said that the queue cannot be read
     while (jobs := earlier_jobs(folder)) != []:
-        line = (
-            "waiting for Slurm: squeue fails, and jobs of an earlier start in this folder may be in the queue"
-            if jobs is None
-            else f"waiting for the end of {len(jobs)} jobs that an earlier start in this folder has left in the queue; "
-            f"they keep what they finish. To cancel them (they save what they have): scancel {' '.join(jobs)}"
-        )
-        if line[:30] != said[:30]:
-            print(line, file=sys.stderr, flush=True)
-            said = line
+        if said != (jobs is None):
+            said = jobs is None
+            print(_waiting(jobs), file=sys.stderr, flush=True)
         time.sleep(poll_seconds)
+
+
+def _waiting(jobs: list[str] | None) -> str:
+    if jobs is None:
+        return "waiting for Slurm: squeue fails, and jobs of an earlier start in this folder may be in the queue"
+    return (
+        f"waiting for the end of {len(jobs)} jobs that an earlier start in this folder has left in the queue; "
+        f"they keep what they finish. To cancel them (they save what they have): scancel {' '.join(jobs)}"
+    )
 
 
 def earlier_jobs(folder: Path) -> list[str] | None:

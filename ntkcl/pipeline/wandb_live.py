@@ -21,11 +21,12 @@ LOG = Path("reports/logs/wandb_live.log")
 
 
 def start() -> None:
-    """Let a process upload the curves below `runs/` until this one ends, if runs are uploaded at all."""
-    try:
-        if not wandb_log.uploads():
-            return
-    except Exception:  # of wandb, too; `log_wandb` will say why, and jobs must start
+    """Let a process upload the curves below `runs/` until this one ends, if there may be a key for W&B.
+
+    This process does not import wandb, which can fail and starts a service; the other one looks closer.
+    """
+    mode = os.environ.get("WANDB_MODE")
+    if not (wandb_upload.has_keys() and wandb_log.UPLOADING_MODES.get(mode, True)):
         return
     LOG.parent.mkdir(parents=True, exist_ok=True)
     with LOG.open("w") as log:
@@ -44,10 +45,14 @@ def follow(folders: list[Path], pause: float, parent: int | None = None) -> None
         parent: it ends when this process, which started it, has ended; None: it does not end by itself.
 
     Raises:
-        UserError: W&B refuses its settings.
+        UserError: nothing is uploaded here, or W&B refuses its settings.
     """
     sent, last = _points(folders), None
     with wandb_log.quiet_wandb():
+        if not wandb_log.uploads():
+            raise UserError(
+                "nothing is uploaded to W&B here: `wandb login` first, and do not set WANDB_MODE to offline"
+            )
         print(f"uploading curves of runs that train in {', '.join(map(str, folders))}", flush=True)
         while parent in (None, os.getppid()):
             grown = {run: time for run, time in _points(folders).items() if sent.get(run) != time}

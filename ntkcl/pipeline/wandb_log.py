@@ -44,12 +44,11 @@ def log_runs(folders: list[Path]) -> None:
         UserError: WANDB_MODE is unknown, or some runs cannot be logged; all others are.
         ModuleNotFoundError: wandb is not installed.
     """
-    does_upload = uploads()
-    if os.environ.get("WANDB_MODE") == "disabled":
+    if _mode() == "disabled":
         return
     with quiet_wandb():
         logged = _log_offline(folders)
-        if does_upload and (waiting := [run for run in logged if not wandb_upload.is_uploaded(run)]):
+        if uploads() and (waiting := [run for run in logged if not wandb_upload.is_uploaded(run)]):
             with alone():
                 problem = wandb_upload.upload(waiting)
             if left := [str(run) for run in waiting if not wandb_upload.is_uploaded(run)]:
@@ -65,10 +64,15 @@ def uploads() -> bool:
     Raises:
         UserError: WANDB_MODE is unknown.
     """
+    mode = _mode()
+    return UPLOADING_MODES[mode] if mode else wandb_upload.is_logged_in()
+
+
+def _mode() -> str | None:
     mode = os.environ.get("WANDB_MODE")
     if mode and mode not in UPLOADING_MODES:
         raise UserError(f"WANDB_MODE is '{mode}'; {nearest(mode, UPLOADING_MODES)}")
-    return UPLOADING_MODES[mode] if mode else wandb_upload.is_logged_in()
+    return mode
 
 
 def alone() -> AbstractContextManager[bool]:

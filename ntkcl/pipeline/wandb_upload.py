@@ -20,14 +20,22 @@ def is_logged_in() -> bool:
     """Return whether there is a key for the W&B server, in the environment or in a netrc file."""
     if os.environ.get("WANDB_API_KEY"):
         return True
+    return any(key.authenticators(urlparse(_server()).hostname) for key in _netrcs())
+
+
+def has_keys() -> bool:
+    """Return whether there is a key for any server; wandb is not imported."""
+    return bool(os.environ.get("WANDB_API_KEY") or _netrcs())
+
+
+def _netrcs() -> list[netrc.netrc]:
     try:
         paths = (
             [Path(os.environ["NETRC"])] if "NETRC" in os.environ else [Path.home() / ".netrc", Path.home() / "_netrc"]
         )
-        keys = [netrc.netrc(path) for path in paths if path.exists()]
+        return [netrc.netrc(path) for path in paths if path.exists()]
     except (netrc.NetrcParseError, OSError, RuntimeError):  # the last one: there is no home
-        return False
-    return any(key.authenticators(urlparse(_server()).hostname) for key in keys)
+        return []
 
 
 def upload(runs: list[Path]) -> str | None:

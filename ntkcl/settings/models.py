@@ -45,8 +45,8 @@ class Training(Model):
     batch_size: Count = Field(16, description="images of a step, of all GPUs together")
     micro_batch: Count | None = Field(
         None,
-        description="images that a step computes at once, to save memory, with the loss of the whole batch; features "
-        "are computed twice then, and dropout draws other numbers; the whole batch by default",
+        description="images that a step computes at once in each process, to save memory, with the loss of the whole "
+        "batch; features are computed twice then, and dropout draws other numbers; the whole batch by default",
     )
     momentum: Fraction = Field(0.9, description="momentum of sgd")
     weight_decay: NotNegative = Field(5e-4, description="weight decay of the trained parameters")

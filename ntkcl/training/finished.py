@@ -1,18 +1,18 @@
 """The files of a finished task under second names, from which a job that runs once more takes them.
 
 Snakemake deletes the outputs of a job that it takes for failed, also if it ended well: past its time limit, while its
-node was out of reach, or in a group with a job that failed. The second names are hard links, so they need no space.
+node was out of reach, or in a group with a job that failed. The second names are hard links: they need space only
+once the first ones are deleted.
 """
 
 import contextlib
-import hashlib
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from ntkcl.errors import UserError
-from ntkcl.storage.files import read_json, write_sealed_json
+from ntkcl.storage.files import read_json, sha256_of, write_sealed_json
 from ntkcl.training.state import next_task_path
 
 FOLDER = ".finished"
@@ -38,7 +38,9 @@ class FinishedTask:
                 old.unlink()
             for path in paths:
                 os.link(path, self.links / path.name)
-            write_sealed_json(self.record, {"about": self.about, "files": {path.name: _sha256(path) for path in paths}})
+            write_sealed_json(
+                self.record, {"about": self.about, "files": {path.name: sha256_of(path) for path in paths}}
+            )
 
     def restore(self, state: Path) -> bool:
         """If the state was deleted since, give the files their names back, and return whether they have them.
@@ -53,7 +55,7 @@ class FinishedTask:
             present = {link: digest for link, digest in links.items() if link.exists()}
             optional = next_task_path(self.links / state.name)
             is_whole = not links.keys() - present.keys() - {optional} and all(
-                _sha256(link) == sha for link, sha in present.items()
+                sha256_of(link) == sha for link, sha in present.items()
             )
             if record["about"] != self.about or not is_whole:
                 return False
@@ -69,8 +71,3 @@ class FinishedTask:
     def forget(self, path: Path) -> None:
         """Delete the second name of one of the files."""
         (self.links / path.name).unlink(missing_ok=True)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

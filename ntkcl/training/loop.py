@@ -20,7 +20,7 @@ from ntkcl.settings.models import Training
 from ntkcl.storage.tensors import add_prefix, strip_prefix
 from ntkcl.tasks import Task, TaskImages
 from ntkcl.training.checkpoint import Checkpoints, Stopped
-from ntkcl.training.micro_batches import FeaturesInParts, in_memory
+from ntkcl.training.micro_batches import FeaturesInParts, fitting_size
 from ntkcl.training.optimization import new_optimizer, scheduled_lr, set_lr
 
 MIN_SAVED_SECONDS = 10.0  # of training, for a checkpoint before a task's end
@@ -230,14 +230,17 @@ class _Training:
 
     def _advice(self, frozen: Tensors, drawn: Tensors, labels: Tensor) -> str:
         """What fits, for a step without enough memory; the step is lost."""
-        count = self.training.micro_batch or len(frozen[0])
-        fits = f"set training.micro_batch to {-(-count // 2)} or less"
-        if distributed.world_size() == 1:  # else the other processes are not here to take part
-            size = in_memory(lambda size: self._backward(frozen, drawn, labels, size)[0].detach(), count)
+        count = min(self.training.micro_batch or len(labels), len(frozen[0]))
+        if self.learner.needs_whole_batch:
+            fits = "use a GPU with more memory"
+        elif distributed.world_size() > 1:  # the other processes are not here to take part
+            fits = f"set training.micro_batch to {-(-count // 2)} or less"
+        else:
+            size = fitting_size(lambda size: self._backward(frozen, drawn, labels, size), count)
             fits = f"set training.micro_batch to {size}, which fits" if size else "use a GPU with more memory"
         return (
-            f"the GPU has no memory for {count} images at once at task {self.task.index}; {fits} (the loss stays that "
-            "of the whole batch), or let fewer jobs share a GPU; earlier tasks are kept"
+            f"the GPU has no memory for {count} images at once at task {self.task.index}; {fits}, or let fewer jobs "
+            "share a GPU; earlier tasks are kept"
         )
 
     @torch.no_grad()

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import torch
-from torch import Tensor
 
 from ntkcl.devices.random_state import random_state, set_random_state
 from ntkcl.methods.learner import Tensors
@@ -69,22 +68,14 @@ class FeaturesInParts:
         return self.function(of(self.frozen), of(self.drawn))
 
 
-def sizes_below(count: int) -> list[int]:
-    """Sizes of parts of a batch of `count` images to try, each about half of the one before, down to 1."""
-    sizes = []
+def fitting_size(step: Callable[[int], object], count: int) -> int | None:
+    """The first size of half, a quarter, ... of `count` images for which `step(size)` has enough memory, or None."""
     while count > 1:
         count = -(-count // 2)
-        sizes.append(count)
-    return sizes
-
-
-def in_memory(step: Callable[[int], Tensor | None], count: int) -> int | None:
-    """The largest of `sizes_below(count)` for which `step(size)` has enough memory, or None."""
-    for size in sizes_below(count):
         gc.collect()  # what failed before
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         with suppress(torch.OutOfMemoryError):
-            step(size)
-            return size
+            step(count)
+            return count
     return None

@@ -1,11 +1,15 @@
 """`progress.csv` of a task: a point of its curves every few seconds, while it trains."""
 
 import csv
+import io
 import math
-import os
 import time
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+
+from ntkcl.errors import UserError
+from ntkcl.storage.files import write_text
 
 COLUMNS = ("time", "step", "epoch", "lr", "images_per_second")  # then the means of the losses since the last point
 
@@ -35,32 +39,31 @@ class ProgressPoints:
         step, epoch, lr = rows[-1][:3]
         at = datetime.now().astimezone().isoformat(timespec="milliseconds")
         point = [at, int(step), int(epoch), lr, round(speed, 1), *means]
-        try:
+        with suppress(OSError, UserError):
             if self.is_new:
                 earlier = [each for each in read_points(self.path) if int(each["step"]) < rows[0][0]]
-                self._write_anew((*COLUMNS, *columns[3:]), earlier)
+                text = io.StringIO()
+                header = (*COLUMNS, *columns[3:])
+                writer = csv.DictWriter(text, header, restval="", extrasaction="ignore", lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(earlier)
+                write_text(self.path, text.getvalue())
+                self.is_new = False
             with self.path.open("a", encoding="utf-8", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerow(point)
-            self.is_new = False
-        except (OSError, ValueError, KeyError, TypeError, csv.Error):  # of a file that somebody else wrote, too
-            self.is_new = True
-
-    def _write_anew(self, header: tuple[str, ...], points: list[dict[str, str]]) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, header, restval="", extrasaction="ignore", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(points)
-        temporary.replace(self.path)
 
 
 def read_points(path: Path) -> list[dict[str, str]]:
-    """Read the points in `path`, none if it does not exist; a last line that is being written is left out."""
-    if not path.exists():
+    """Read the points in `path`; none if it is missing or damaged. A last line that is being written is left out."""
+    try:
+        points = list(csv.DictReader(path.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()))
+        for point in points:
+            values = dict(point)
+            datetime.fromisoformat(values.pop("time")), int(values.pop("step")), int(values.pop("epoch"))
+            [float(value) for value in values.values() if value != ""]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error):
         return []
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
-    return list(csv.DictReader(whole.splitlines()))
+    return points
 
 
 def _mean(values: tuple[float, ...]) -> float:

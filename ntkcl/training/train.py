@@ -1,7 +1,5 @@
 """Train one task of a run, from the state of the task before."""
 
-import hashlib
-
 import torch
 from rich.console import Console
 
@@ -13,7 +11,7 @@ from ntkcl.errors import UserError
 from ntkcl.methods.learner import Learner
 from ntkcl.progress import Report, shown
 from ntkcl.runs import Run
-from ntkcl.storage.files import write_text
+from ntkcl.storage.files import sha256_of, write_text
 from ntkcl.storage.provenance import code_digest, provenance
 from ntkcl.storage.tensors import checked_metadata
 from ntkcl.tasks import Batches, TaskImages
@@ -94,12 +92,12 @@ def train_task(
             task,
             images,
             run.training,
-            images.on_epoch,
-            checkpoints,
-            ahead,
-            compile_mode,
-            earlier,
-            None if rank else points.add,
+            on_epoch=images.on_epoch,
+            checkpoints=checkpoints,
+            batches_per_frozen_pass=ahead,
+            compile_mode=compile_mode,
+            earlier=earlier,
+            on_losses=None if rank else points.add,
         )
     if distributed.rank() == 0:
         losses = path.with_name("losses.csv")
@@ -165,7 +163,6 @@ def _checkpoints(run: Run, index: int, device: torch.device, stream: TaskStream,
     about = {"digest": run.digest, "run": run.name, "task": index, "content": stream.summary["content"]}
     about |= {"weights": weights_metadata(run.backbone_name)["fingerprint"], "processes": distributed.world_size()}
     if index and run.state_path(index - 1).exists():  # trained again with other bytes, it is another task
-        with run.state_path(index - 1).open("rb") as file:
-            about["earlier_tasks"] = hashlib.file_digest(file, "sha256").hexdigest()
+        about["earlier_tasks"] = sha256_of(run.state_path(index - 1))
     made = provenance(device.type, precision_on(device, run.training.precision))
     return Checkpoints(run.state_path(index).with_name("checkpoint.safetensors"), about, made, pause)

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 import torch
+from click.testing import CliRunner
 
+from ntkcl.commands.options import Commands
 from ntkcl.errors import UserError
 from ntkcl.runs import resolve, runs_of
 from ntkcl.settings.files import load_study
@@ -172,3 +175,17 @@ def test_a_missing_package_is_named():
 def test_a_gpu_that_is_not_there(tiny):
     message = one_line(ntkcl(*TRAIN, "0", "--device", "cuda"))
     assert "no GPU that torch can use" in message
+
+
+def test_a_gpu_without_memory_is_one_line():
+    @click.group(cls=Commands)
+    def group() -> None:
+        """A group with a command that needs more memory than a GPU has."""
+
+    @group.command()
+    def compute() -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines")
+
+    result = CliRunner().invoke(group, ["compute"])
+    assert result.exit_code == 1
+    assert result.output.count("\n") == 1 and "Tried to allocate 2.00 GiB" in result.output

@@ -224,6 +224,7 @@ def test_settings_that_wandb_refuses_are_one_line_and_leave_what_is_logged(run_f
     log_wandb(run_folder, tmp_path / "home")
     before = sorted(run_folder.rglob("wandb/**/*"))
     write_metrics(run_folder, 1, 60.0)  # other results, which would replace the logged ones
+    (tmp_path / "home/.netrc").write_text(f"machine notaurl login user password {'0' * 40}\n")  # logged in
     done = log_wandb(run_folder, tmp_path / "home", code=1, WANDB_BASE_URL="notaurl")
     assert done.stderr.startswith("error: W&B refuses its settings (")
     assert done.stderr.count("\n") == 1

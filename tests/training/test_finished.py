@@ -29,7 +29,7 @@ def run(finished) -> Run:
 def cannot_train(monkeypatch):
     """Training fails."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise AssertionError("trains")
 
     monkeypatch.setattr(train, "learn_task", fail)

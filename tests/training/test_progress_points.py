@@ -58,4 +58,6 @@ def test_a_folder_that_cannot_be_written_costs_points_only(tmp_path: Path):
 @pytest.mark.parametrize("content", [b"a,b\n1,2\n", b"step\n\xff\xfe\n", b"step\nx\n", b"\0"])
 def test_a_damaged_file_costs_points_only(tmp_path: Path, content: bytes):
     (tmp_path / "progress.csv").write_bytes(content)
-    ProgressPoints(tmp_path / "progress.csv", 1).add(COLUMNS, rows(0, 4))
+    assert read_points(tmp_path / "progress.csv") == []  # W&B's uploader reads it, too
+    ProgressPoints(tmp_path / "progress.csv", 1).add(COLUMNS, rows(4, 8))
+    assert [point["step"] for point in read_points(tmp_path / "progress.csv")] == ["7"]

@@ -17,8 +17,8 @@ rule measure_kernel:
     threads: threads_each
     resources:
         gpu=int(uses_gpu),
-        mem_mb=lambda wildcards, attempt: int(8000 * growth("mem_mb", attempt)),
-        runtime=lambda wildcards, attempt: int(240 * growth("runtime", attempt)),
+        mem_mb=lambda wildcards, attempt: int(8000 * slurm.growth("mem_mb", attempt)),
+        runtime=lambda wildcards, attempt: int(240 * slurm.growth("runtime", attempt)),
     params:
         settings=lambda wildcards: run_of(wildcards).digest,
     message:

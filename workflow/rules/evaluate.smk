@@ -19,8 +19,10 @@ rule evaluate_run:
     threads: threads_each * max(1, gpus_each)
     resources:
         gpu=gpus_each,
-        mem_mb=lambda wildcards, attempt: int(8000 * growth("mem_mb", attempt) * max(1, gpus_each)),
-        runtime=lambda wildcards, attempt: int(cost.evaluation_minutes(run_of(wildcards)) * growth("runtime", attempt)),
+        mem_mb=lambda wildcards, attempt: int(8000 * slurm.growth("mem_mb", attempt) * max(1, gpus_each)),
+        runtime=lambda wildcards, attempt: int(
+            cost.evaluation_minutes(run_of(wildcards)) * slurm.growth("runtime", attempt)
+        ),
     params:
         settings=lambda wildcards: run_of(wildcards).digest,
     message:

@@ -24,9 +24,9 @@ rule train_task:
     threads: threads_each * max(1, gpus_each)
     resources:
         gpu=gpus_each,
-        mem_mb=lambda wildcards, attempt: int(8000 * growth("mem_mb", attempt) * max(1, gpus_each)),
+        mem_mb=lambda wildcards, attempt: int(8000 * slurm.growth("mem_mb", attempt) * max(1, gpus_each)),
         runtime=lambda wildcards, attempt: int(
-            cost.training_minutes(run_of(wildcards), int(wildcards.task)) * growth("runtime", attempt)
+            cost.training_minutes(run_of(wildcards), int(wildcards.task)) * slurm.growth("runtime", attempt)
         ),
     params:
         settings=lambda wildcards: run_of(wildcards).digest,
